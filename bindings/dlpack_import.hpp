@@ -1,0 +1,31 @@
+// An array of any framework, borrowed through the DLPack protocol for as long as the object lives.
+#pragma once
+
+#include <nanobind/nanobind.h>
+
+#include "dlpack_view.hpp"
+
+namespace leancore::python {
+
+class ImportedArray {
+ public:
+  ImportedArray() = default;
+  // Throws a Python exception: TypeError when the object is not an array or not one of floats, BufferError when it
+  // hands over something malformed, and whatever the producer itself raises, unchanged.
+  ImportedArray(nanobind::handle object, ArgumentName name) { import(object, name); }
+  ~ImportedArray() { release(); }  // with the GIL held: producers may run Python code
+  ImportedArray(const ImportedArray&) = delete;
+  ImportedArray& operator=(const ImportedArray&) = delete;
+
+  void import(nanobind::handle object, ArgumentName name);
+  [[nodiscard]] const Array& view() const noexcept { return view_; }
+
+ private:
+  void release() noexcept;
+
+  Array view_;
+  dlpack::ManagedTensor* legacy_ = nullptr;
+  dlpack::ManagedTensorVersioned* versioned_ = nullptr;
+};
+
+}  // namespace leancore::python

@@ -1,0 +1,319 @@
+// leancore._core: arrays in through DLPack, every check in C++, outputs allocated by the caller's framework once all
+// inputs are known to be good, the GIL released around the work.
+#include <nanobind/nanobind.h>
+
+#include <cstdlib>
+#include <string_view>
+
+#include "dlpack_import.hpp"
+#include "errors.hpp"
+#include "fail.hpp"
+#include "leancore/leancore.hpp"
+
+namespace nb = nanobind;
+
+namespace leancore::python {
+namespace {
+
+// Scratch memory of one thread, kept between calls unless it is large.
+class Workspace {
+ public:
+  Workspace() = default;
+  ~Workspace() { std::free(memory_); }
+  Workspace(const Workspace&) = delete;
+  Workspace& operator=(const Workspace&) = delete;
+
+  void* reserve(std::size_t bytes) noexcept {
+    if (bytes > size_) {
+      drop();
+      if (bytes > std::size_t(-1) - alignment) return nullptr;
+      const std::size_t rounded = (bytes + alignment - 1) / alignment * alignment;
+      memory_ = std::aligned_alloc(alignment, rounded);
+      if (memory_ != nullptr) size_ = rounded;
+    }
+    return memory_;
+  }
+  void trim() noexcept {
+    if (size_ > kept) drop();
+  }
+
+ private:
+  static constexpr std::size_t alignment = 64;
+  static constexpr std::size_t kept = std::size_t{64} << 20;
+
+  void drop() noexcept {
+    std::free(memory_);
+    memory_ = nullptr;
+    size_ = 0;
+  }
+
+  void* memory_ = nullptr;
+  std::size_t size_ = 0;
+};
+
+long long integer(nb::handle value) {
+  PyObject* index = PyNumber_Index(value.ptr());
+  if (index == nullptr) throw nb::python_error();
+  const long long result = PyLong_AsLongLong(index);
+  Py_DECREF(index);
+  if (result == -1 && PyErr_Occurred()) throw nb::python_error();
+  return result;
+}
+
+// Fills `values` from a sequence of at most `capacity` integers; returns its length.
+int integers(nb::handle sequence, ArgumentName name, int capacity, std::int64_t* values) {
+  nb::object fast = nb::steal(PySequence_Tuple(sequence.ptr()));
+  if (!fast.is_valid()) throw nb::python_error();
+  const Py_ssize_t length = PyTuple_Size(fast.ptr());
+  if (length > capacity) {
+    raise(fail(StatusCode::invalid_argument, "%s: %s has %lld entries, expected at most %d", name.function,
+               name.argument, static_cast<long long>(length), capacity));
+  }
+  for (Py_ssize_t i = 0; i < length; ++i) values[i] = integer(PyTuple_GetItem(fast.ptr(), i));
+  return static_cast<int>(length);
+}
+
+// An integer for all axes, or one for each.
+void spatial(nb::handle value, ArgumentName name, const Array& array, std::int64_t (&values)[max_dims]) {
+  if (PyLong_Check(value.ptr()) || !PySequence_Check(value.ptr())) {
+    const std::int64_t all = integer(value);
+    for (std::int64_t& each : values) each = all;
+    return;
+  }
+  const int length = integers(value, name, max_dims, values);
+  const int dims = array.ndim - 2;
+  if (dims >= 1 && dims <= max_dims && length != dims) {  // another number of axes is described in its own message
+    raise(fail(StatusCode::invalid_argument,
+               "%s: %s has %d entries, expected one for each of %d spatial axes, or an int", name.function,
+               name.argument, length, dims));
+  }
+}
+
+Geometry geometry_of(const char* function, const Array& array, nb::handle stride, nb::handle dilation) {
+  Geometry geometry;
+  spatial(stride, {function, "stride"}, array, geometry.stride);
+  spatial(dilation, {function, "dilation"}, array, geometry.dilation);
+  return geometry;
+}
+
+// The given output, or a new one of the shape that the descriptor asks for.
+nb::object output(nb::handle out, nb::handle allocate, Output which, const ConvDesc& desc) {
+  if (!out.is_none()) return nb::borrow(out);
+  std::int64_t shape[max_axes];
+  const int axes = output_shape(which, desc, shape);
+  nb::object tuple = nb::steal(PyTuple_New(axes));
+  if (!tuple.is_valid()) throw nb::python_error();
+  for (int axis = 0; axis < axes; ++axis) {
+    PyObject* extent = PyLong_FromLongLong(shape[axis]);
+    if (extent == nullptr || PyTuple_SetItem(tuple.ptr(), axis, extent) != 0) throw nb::python_error();
+  }
+  return allocate(tuple);
+}
+
+// Runs `call(context)` with a workspace and without the GIL.
+template <typename Call>
+void run(Operation operation, const char* function, const ConvDesc& desc, Device device, nb::handle implementation,
+         Call&& call) {
+  Context context;
+  context.device = device;
+  if (!implementation.is_none()) {
+    context.implementation = PyUnicode_AsUTF8AndSize(implementation.ptr(), nullptr);
+    if (context.implementation == nullptr) throw nb::python_error();
+  }
+  raise_if_failed(workspace_bytes(operation, desc, context, context.workspace_bytes));
+  Status status;
+  {
+    nb::gil_scoped_release release;
+    thread_local Workspace workspace;
+    if (context.workspace_bytes != 0) context.workspace = workspace.reserve(context.workspace_bytes);
+    if (context.workspace_bytes != 0 && context.workspace == nullptr) {
+      status = fail(StatusCode::out_of_memory, "%s: no memory for a workspace of %zu bytes", function,
+                    context.workspace_bytes);
+    } else {
+      status = call(context);
+    }
+    workspace.trim();
+  }
+  raise_if_failed(status);
+}
+
+nb::object py_forward(nb::handle x, nb::handle alpha, nb::handle c, nb::handle bias, nb::handle out,
+                      nb::handle allocate, nb::handle stride, nb::handle dilation, nb::handle implementation) {
+  static constexpr const char* function = "forward";
+  ImportedArray x_in, alpha_in, c_in, bias_in, y_out;
+  x_in.import(x, {function, "x"});
+  alpha_in.import(alpha, {function, "alpha"});
+  c_in.import(c, {function, "c"});
+  if (!bias.is_none()) bias_in.import(bias, {function, "bias"});
+
+  ConvDesc desc;
+  raise_if_failed(describe_forward(x_in.view(), alpha_in.view(), c_in.view(),
+                                   bias.is_none() ? nullptr : &bias_in.view(),
+                                   geometry_of(function, x_in.view(), stride, dilation), desc));
+  nb::object y = output(out, allocate, Output::y, desc);
+  y_out.import(y, {function, "out"});
+  raise_if_failed(bind_output(Output::y, y_out.view(), desc));
+  run(Operation::forward, function, desc, x_in.view().device, implementation, [&](const Context& context) {
+    return forward(desc, x_in.view().data, alpha_in.view().data, c_in.view().data, bias_in.view().data,
+                   y_out.view().data, context);
+  });
+  return y;
+}
+
+nb::object py_backward_data(nb::handle dy, nb::handle alpha, nb::handle c, nb::handle x_shape, nb::handle out,
+                            nb::handle allocate, nb::handle stride, nb::handle dilation, nb::handle implementation) {
+  static constexpr const char* function = "backward_data";
+  ImportedArray dy_in, alpha_in, c_in, dx_out;
+  dy_in.import(dy, {function, "dy"});
+  alpha_in.import(alpha, {function, "alpha"});
+  c_in.import(c, {function, "c"});
+
+  // The shape of out says what x_shape would; without both, the extents are those of dy times the stride.
+  std::int64_t shape[max_axes] = {};
+  int axes = 0;
+  if (!x_shape.is_none()) {
+    axes = integers(x_shape, {function, "x_shape"}, max_axes, shape);
+    if (axes != dy_in.view().ndim) {
+      raise(fail(StatusCode::invalid_argument, "%s: x_shape has %d entries, expected %d as dy has axes", function, axes,
+                 dy_in.view().ndim));
+    }
+  } else if (!out.is_none()) {
+    dx_out.import(out, {function, "out"});
+    if (dx_out.view().ndim == dy_in.view().ndim) axes = dy_in.view().ndim;
+    for (int axis = 0; axis < axes; ++axis) shape[axis] = dx_out.view().shape[axis];
+  }
+  ConvDesc desc;
+  raise_if_failed(describe_backward_data(dy_in.view(), alpha_in.view(), c_in.view(),
+                                         geometry_of(function, dy_in.view(), stride, dilation),
+                                         axes > 2 ? shape + 2 : nullptr, desc));
+  if (!x_shape.is_none() && (shape[0] != desc.batch || shape[1] != desc.c_in)) {
+    raise(fail(StatusCode::invalid_argument,
+               "%s: x_shape begins with (%lld, %lld), expected (N, c_in) = (%lld, %lld) from dy and alpha", function,
+               static_cast<long long>(shape[0]), static_cast<long long>(shape[1]), static_cast<long long>(desc.batch),
+               static_cast<long long>(desc.c_in)));
+  }
+  nb::object dx = output(out, allocate, Output::dx, desc);
+  if (out.is_none() || !x_shape.is_none()) dx_out.import(dx, {function, "out"});
+  raise_if_failed(bind_output(Output::dx, dx_out.view(), desc));
+  run(Operation::backward_data, function, desc, dy_in.view().device, implementation, [&](const Context& context) {
+    return backward_data(desc, dy_in.view().data, alpha_in.view().data, c_in.view().data, dx_out.view().data, context);
+  });
+  return dx;
+}
+
+nb::object py_backward_weight(nb::handle x, nb::handle dy, nb::handle out, nb::handle allocate, nb::handle stride,
+                              nb::handle dilation, nb::handle implementation) {
+  static constexpr const char* function = "backward_weight";
+  nb::object dalpha = nb::none(), dc = nb::none();
+  if (!out.is_none()) {
+    if (!PyTuple_Check(out.ptr()) && !PyList_Check(out.ptr())) {
+      raise(fail(StatusCode::invalid_type, "%s: out is not a pair of arrays (dalpha, dc)", function));
+    }
+    nb::object pair = nb::steal(PySequence_Tuple(out.ptr()));
+    if (!pair.is_valid()) throw nb::python_error();
+    if (PyTuple_Size(pair.ptr()) != 2) {
+      raise(fail(StatusCode::invalid_argument, "%s: out has %lld entries, expected the pair (dalpha, dc)", function,
+                 static_cast<long long>(PyTuple_Size(pair.ptr()))));
+    }
+    dalpha = nb::borrow(PyTuple_GetItem(pair.ptr(), 0));
+    dc = nb::borrow(PyTuple_GetItem(pair.ptr(), 1));
+  }
+  ImportedArray x_in, dy_in, dalpha_out, dc_out;
+  x_in.import(x, {function, "x"});
+  dy_in.import(dy, {function, "dy"});
+
+  ConvDesc desc;
+  raise_if_failed(
+      describe_backward_weight(x_in.view(), dy_in.view(), geometry_of(function, x_in.view(), stride, dilation), desc));
+  // A given output that is None would be allocated: out=None asks for that, a None inside the pair is a mistake.
+  if (out.is_none()) {
+    dalpha = output(dalpha, allocate, Output::dalpha, desc);
+    dc = output(dc, allocate, Output::dc, desc);
+  }
+  dalpha_out.import(dalpha, {function, "out[0] (dalpha)"});
+  raise_if_failed(bind_output(Output::dalpha, dalpha_out.view(), desc));
+  dc_out.import(dc, {function, "out[1] (dc)"});
+  raise_if_failed(bind_output(Output::dc, dc_out.view(), desc));
+  run(Operation::backward_weight, function, desc, x_in.view().device, implementation, [&](const Context& context) {
+    return backward_weight(desc, x_in.view().data, dy_in.view().data, dalpha_out.view().data, dc_out.view().data,
+                           context);
+  });
+  return nb::make_tuple(dalpha, dc);
+}
+
+nb::list implementations() {
+  nb::list result;
+  for (std::size_t i = 0; i < implementation_count(); ++i) {
+    const ImplementationInfo info = implementation_info(i);
+    result.append(nb::make_tuple(info.name, info.description, info.available));
+  }
+  return result;
+}
+
+const char* selected(const char* operation, const char* dtype, const nb::typed<nb::sequence, std::int64_t>& x_shape,
+                     std::int64_t c_out) {
+  static constexpr const char* function = "selected_implementation";
+  static constexpr const char* names[] = {"forward", "backward_data", "backward_weight"};
+  int which = 0;
+  while (which < 3 && std::string_view(operation) != names[which]) ++which;
+  const bool single = std::string_view(dtype) == "float32";
+  if (which == 3 || (!single && std::string_view(dtype) != "float64")) {
+    raise(fail(StatusCode::invalid_argument,
+               "%s: expected one of forward, backward_data, backward_weight and one of float32, float64", function));
+  }
+  std::int64_t shape[max_axes] = {};
+  const int axes = integers(x_shape, {function, "x_shape"}, max_axes, shape);
+  if (axes < 3)
+    raise(fail(StatusCode::invalid_argument, "%s: x_shape has %d entries, expected 3 to 6", function, axes));
+  const ConvDesc desc = compact_desc(single ? DType::f32 : DType::f64, axes - 2, shape[0], shape[1], c_out, shape + 2);
+  const char* name = nullptr;
+  raise_if_failed(selected_implementation(static_cast<Operation>(which), desc, Context{}, name));
+  return name;
+}
+
+}  // namespace
+
+NB_MODULE(_core, m) {
+  using namespace nb::literals;
+  m.doc() =
+      "The compiled part of leancore. Use the functions of the package itself: these check nothing about the "
+      "framework that an array comes from.";
+
+  m.def("forward", &py_forward, "x"_a, "alpha"_a, "c"_a, "bias"_a.none() = nb::none(), "out"_a.none() = nb::none(),
+        "allocate"_a.none() = nb::none(), "stride"_a = 1, "dilation"_a = 1, "implementation"_a.none() = nb::none(),
+        nb::sig("def forward(x: object, alpha: object, c: object, bias: object | None = None, "
+                "out: object | None = None, allocate: "
+                "collections.abc.Callable[[tuple[int, ...]], object] | None = None, "
+                "stride: int | collections.abc.Sequence[int] = 1, dilation: int | collections.abc.Sequence[int] = 1, "
+                "implementation: str | None = None) -> typing.Any"),
+        "y, written to out, or to allocate(shape) when out is None.");
+  m.def("backward_data", &py_backward_data, "dy"_a, "alpha"_a, "c"_a, "x_shape"_a.none() = nb::none(),
+        "out"_a.none() = nb::none(), "allocate"_a.none() = nb::none(), "stride"_a = 1, "dilation"_a = 1,
+        "implementation"_a.none() = nb::none(),
+        nb::sig("def backward_data(dy: object, alpha: object, c: object, "
+                "x_shape: collections.abc.Sequence[int] | None = None, out: object | None = None, allocate: "
+                "collections.abc.Callable[[tuple[int, ...]], object] | None = None, "
+                "stride: int | collections.abc.Sequence[int] = 1, dilation: int | collections.abc.Sequence[int] = 1, "
+                "implementation: str | None = None) -> typing.Any"),
+        "dx, written to out, or to allocate(shape) when out is None.");
+  m.def("backward_weight", &py_backward_weight, "x"_a, "dy"_a, "out"_a.none() = nb::none(),
+        "allocate"_a.none() = nb::none(), "stride"_a = 1, "dilation"_a = 1, "implementation"_a.none() = nb::none(),
+        nb::sig("def backward_weight(x: object, dy: object, out: tuple[object, object] | None = None, allocate: "
+                "collections.abc.Callable[[tuple[int, ...]], object] | None = None, "
+                "stride: int | collections.abc.Sequence[int] = 1, dilation: int | collections.abc.Sequence[int] = 1, "
+                "implementation: str | None = None) -> tuple[typing.Any, typing.Any]"),
+        "(dalpha, dc), written to the pair out, or to allocate(shape) for dalpha and then for dc.");
+
+  m.def("version", &version, "\"major.minor.patch\" of the C++ library.");
+  m.def("implementations", &implementations, nb::sig("def implementations() -> list[tuple[str, str, bool]]"),
+        "(name, description, this processor can execute it), in the order in which they are tried.");
+  m.def("selected_implementation", &selected, "operation"_a, "dtype"_a, "x_shape"_a, "c_out"_a,
+        nb::sig("def selected_implementation(operation: str, dtype: str, x_shape: collections.abc.Sequence[int], "
+                "c_out: int) -> str"),
+        "Name of the implementation that would run an operation on compact arrays with x of that shape.");
+  m.def("max_threads", &max_threads, "Threads that a call would use at most now.");
+  m.def("thread_backend", &thread_backend, "\"openmp\", \"std\" or \"serial\".");
+  m.def("cuda_status", &cuda_status, "\"not built\", or the state of the driver and the compiled architectures.");
+}
+
+}  // namespace leancore::python

@@ -1,0 +1,10 @@
+"""The lean convolution for PyTorch: an operator, modules, models and a training command.
+
+Importing this package imports torch and leancore, nothing else. `leancore.torch.models` has the networks,
+`leancore.torch.train` the training loop (it needs the extra `leancore[train]`).
+"""
+
+from leancore.torch.functional import lean_conv
+from leancore.torch.modules import LeanConv1d, LeanConv2d, LeanConv3d, LeanConv4d
+
+__all__ = ["LeanConv1d", "LeanConv2d", "LeanConv3d", "LeanConv4d", "lean_conv"]

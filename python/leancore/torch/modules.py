@@ -1,0 +1,107 @@
+"""The lean convolution as torch modules."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from leancore.torch.functional import lean_conv
+
+
+class _LeanConv(nn.Module):
+    """What LeanConv1d to LeanConv4d share; only the number of spatial dimensions differs."""
+
+    dims: int
+
+    def __init__(
+        self,
+        c_in: int,
+        c_out: int,
+        *,
+        stride: int | Sequence[int] = 1,
+        dilation: int | Sequence[int] = 1,
+        bias: bool = False,
+        device: Any = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        name = type(self).__name__
+        if c_in < 1 or c_out < 1:
+            raise ValueError(f"{name}: c_in = {c_in} and c_out = {c_out}, expected at least 1 channel each")
+        self.c_in = c_in
+        self.c_out = c_out
+        self.stride = self._per_axis("stride", stride)
+        self.dilation = self._per_axis("dilation", dilation)
+        new = {"device": device, "dtype": dtype}
+        self.alpha = nn.Parameter(torch.empty(c_out, c_in, **new))
+        self.c = nn.Parameter(torch.empty(min(c_in, c_out), 2 * self.dims, **new))
+        self.bias: nn.Parameter | None
+        self.register_parameter("bias", nn.Parameter(torch.empty(c_out, **new)) if bias else None)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """He initialisation: normal with variance 2 / fan_in, fan_in = c_in + 2 dims, for alpha and c; bias zero."""
+        std = math.sqrt(2 / (self.c_in + 2 * self.dims))
+        nn.init.normal_(self.alpha, std=std)
+        nn.init.normal_(self.c, std=std)
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (N, c_in, *spatial) -> y: (N, c_out, *spatial); see `leancore.torch.lean_conv`."""
+        if x.dim() != self.dims + 2:
+            raise ValueError(
+                f"{type(self).__name__}: x has shape {tuple(x.shape)}, expected (N, {self.c_in}) "
+                f"and {self.dims} spatial axes"
+            )
+        return lean_conv(x, self.alpha, self.c, self.bias, self.stride, self.dilation)
+
+    def extra_repr(self) -> str:
+        parts = [str(self.c_in), str(self.c_out)]
+        for name in ("stride", "dilation"):
+            value = getattr(self, name)
+            if value != (1,) * self.dims:
+                parts.append(f"{name}={value}")
+        if self.bias is not None:
+            parts.append("bias=True")
+        return ", ".join(parts)
+
+    def _per_axis(self, name: str, value: int | Sequence[int]) -> tuple[int, ...]:
+        values = (value,) * self.dims if isinstance(value, int) else tuple(value)
+        if len(values) != self.dims or any(v < 1 for v in values):
+            raise ValueError(
+                f"{type(self).__name__}: {name} = {value}, expected a positive number or {self.dims} of them"
+            )
+        return values
+
+
+class LeanConv1d(_LeanConv):
+    """y = alpha x + left/right stencil c x, for x of shape (N, c_in, L).
+
+    Parameters `alpha` (c_out, c_in), `c` (min(c_in, c_out), 2) and, with bias=True, `bias` (c_out,). stride and
+    dilation are one number or one for each spatial axis. Raises ValueError for sizes below 1.
+    """
+
+    dims = 1
+
+
+class LeanConv2d(_LeanConv):
+    """y = alpha x + 4-point stencil c x, for x of shape (N, c_in, H, W). Like LeanConv1d, with c of 4 columns."""
+
+    dims = 2
+
+
+class LeanConv3d(_LeanConv):
+    """y = alpha x + 6-point stencil c x, for x of shape (N, c_in, D, H, W). Like LeanConv1d, with c of 6 columns."""
+
+    dims = 3
+
+
+class LeanConv4d(_LeanConv):
+    """y = alpha x + 8-point stencil c x, for x of shape (N, c_in, T, D, H, W). Like LeanConv1d, c of 8 columns."""
+
+    dims = 4

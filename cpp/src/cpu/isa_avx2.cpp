@@ -1,0 +1,35 @@
+#include "cpu/isa.hpp"
+
+#define LEANCORE_VECTOR_BYTES 32
+
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
+#else
+#pragma GCC push_options
+#pragma GCC target("avx2,fma")
+#endif
+namespace leancore::detail::cpu {
+namespace {
+#include "cpu/drive.inl"
+}  // namespace
+}  // namespace leancore::detail::cpu
+#if defined(__clang__)
+#pragma clang attribute pop
+#else
+#pragma GCC pop_options
+#endif
+
+
+namespace leancore::detail::cpu {
+
+constinit const Implementation avx2 = {
+    "avx2",
+    "256-bit vectors, AVX2 and FMA",
+    DeviceType::cpu,
+    [] { return static_cast<bool>(__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")); },
+    family_supports,
+    workspace_bytes,
+    run,
+};
+
+}  // namespace leancore::detail::cpu

@@ -1,0 +1,140 @@
+// Weight gradients of one tile: sums over its pixels, pixels along the vectors of both operands.
+
+inline constexpr int weight_rows = 3;     // channels of dy
+inline constexpr int weight_columns = 4;  // channels of x
+
+// Packed pixels of one tile; both operands start at the first pixel of channel 0.
+template <typename T>
+struct WeightTile {
+  const T* x;
+  std::int64_t x_row_length;
+  const T* dy;
+  std::int64_t dy_row_length;
+  std::int64_t pixels;
+  const mask_element<T>* tail;  // which pixels of the last, partial vector exist
+  bool first;                   // of its lane: partial sums are written, not added to
+};
+
+template <typename T>
+LEANCORE_INLINE typename Simd<T>::vec keep(typename Simd<T>::mask exists, typename Simd<T>::vec v) {
+  return exists ? v : typename Simd<T>::vec{};
+}
+
+// dalpha[r][k] (+)= sum over pixels of dy[row + r] x[column + k]
+template <typename T, int rows, int columns>
+void weight_block(const WeightTile<T>& tile, std::int64_t row, std::int64_t column, T* dalpha,
+                  std::int64_t dalpha_row) {
+  using S = Simd<T>;
+  using vec = typename S::vec;
+  vec sums[rows][columns] = {};
+  const T* dy = tile.dy + row * tile.dy_row_length;
+  const T* x = tile.x + column * tile.x_row_length;
+  const std::int64_t full = tile.pixels - tile.pixels % S::width;
+  for (std::int64_t q = 0; q < full; q += S::width) {
+    vec left[rows];
+#pragma GCC unroll 8
+    for (int r = 0; r < rows; ++r) left[r] = S::load(dy + r * tile.dy_row_length + q);
+#pragma GCC unroll 8
+    for (int k = 0; k < columns; ++k) {
+      const vec right = S::load(x + k * tile.x_row_length + q);
+#pragma GCC unroll 8
+      for (int r = 0; r < rows; ++r) sums[r][k] += left[r] * right;
+    }
+  }
+  if (full < tile.pixels) {
+    const auto exists = S::load(tile.tail);
+#pragma GCC unroll 8
+    for (int k = 0; k < columns; ++k) {
+      const vec right = keep<T>(exists, S::load(x + k * tile.x_row_length + full));
+#pragma GCC unroll 8
+      for (int r = 0; r < rows; ++r) {
+        sums[r][k] += keep<T>(exists, S::load(dy + r * tile.dy_row_length + full)) * right;
+      }
+    }
+  }
+#pragma GCC unroll 8
+  for (int r = 0; r < rows; ++r) {
+#pragma GCC unroll 8
+    for (int k = 0; k < columns; ++k) {
+      T& target = dalpha[(row + r) * dalpha_row + column + k];
+      target = (tile.first ? T{} : target) + S::sum(sums[r][k]);
+    }
+  }
+}
+
+template <typename T>
+using WeightBlock = void (*)(const WeightTile<T>&, std::int64_t, std::int64_t, T*, std::int64_t);
+
+template <typename T, int rows>
+inline constexpr WeightBlock<T> weight_blocks_of[weight_columns + 1] = {
+    nullptr, weight_block<T, rows, 1>, weight_block<T, rows, 2>, weight_block<T, rows, 3>, weight_block<T, rows, 4>};
+
+template <typename T>
+inline constexpr const WeightBlock<T>* weight_blocks[weight_rows + 1] = {nullptr, weight_blocks_of<T, 1>,
+                                                                         weight_blocks_of<T, 2>, weight_blocks_of<T, 3>};
+
+// dalpha (c_out, c_in) (+)= dy xT
+template <typename T>
+void add_dalpha(const WeightTile<T>& tile, std::int64_t c_out, std::int64_t c_in, T* dalpha) {
+  // As many channels of x as stay in half of the first-level cache while all of dy passes by.
+  const std::int64_t bytes_per_row = tile.pixels * static_cast<std::int64_t>(sizeof(T));
+  const std::int64_t held = std::max<std::int64_t>(1, 16 * 1024 / bytes_per_row / weight_columns) * weight_columns;
+  for (std::int64_t begin = 0; begin < c_in; begin += held) {
+    const std::int64_t end = std::min(c_in, begin + held);
+    for (std::int64_t row = 0; row < c_out; row += weight_rows) {
+      const auto rows = std::min<std::int64_t>(weight_rows, c_out - row);
+      for (std::int64_t column = begin; column < end; column += weight_columns) {
+        const auto columns = std::min<std::int64_t>(weight_columns, end - column);
+        weight_blocks<T>[rows][columns](tile, row, column, dalpha, c_in);
+      }
+    }
+  }
+}
+
+// sum over pixels of dy x where the neighbour exists
+template <typename T, bool masked>
+T tap_sum(const T* dy, const T* neighbour, const mask_element<T>* mask, std::int64_t pixels,
+          const mask_element<T>* tail) {
+  using S = Simd<T>;
+  using vec = typename S::vec;
+  constexpr int chains = 4;  // additions have a latency of several cycles
+  vec sums[chains] = {};
+  const auto step = [&](vec& sum, std::int64_t q) LEANCORE_LAMBDA_INLINE {
+    const vec with = sum + S::load(dy + q) * S::load(neighbour + q);
+    if constexpr (masked) {
+      sum = S::load(mask + q) ? with : sum;
+    } else {
+      sum = with;
+    }
+  };
+  std::int64_t q = 0;
+  for (; q + chains * S::width <= pixels; q += chains * S::width) {
+#pragma GCC unroll 4
+    for (int chain = 0; chain < chains; ++chain) step(sums[chain], q + chain * S::width);
+  }
+  for (; q + S::width <= pixels; q += S::width) step(sums[0], q);
+  if (q < pixels) {
+    const auto exists = S::load(tail);
+    vec with = sums[0];
+    step(with, q);
+    sums[0] = exists ? with : sums[0];
+  }
+  return S::sum((sums[0] + sums[1]) + (sums[2] + sums[3]));
+}
+
+// dc (diagonal, columns) (+)= dy times the neighbours; columns of absent taps stay zero.
+template <typename T>
+void add_dc(const WeightTile<T>& tile, const TapList<T>& taps, std::int64_t diagonal, int columns, T* dc) {
+  if (tile.first) std::fill_n(dc, diagonal * columns, T{});
+  for (std::int64_t j = 0; j < diagonal; ++j) {
+    const T* dy = tile.dy + j * tile.dy_row_length;
+    const T* own = tile.x + j * tile.x_row_length;
+    for (int t = 0; t < taps.count; ++t) {
+      const Tap<T>& tap = taps.taps[t];
+      const T* neighbour = own + tap.offset;
+      dc[j * columns + tap.column] +=
+          tap.mask == nullptr ? tap_sum<T, false>(dy, neighbour, nullptr, tile.pixels, tile.tail)
+                              : tap_sum<T, true>(dy, neighbour, tap.mask, tile.pixels, tile.tail);
+    }
+  }
+}

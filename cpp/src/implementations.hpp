@@ -1,0 +1,43 @@
+// The seam between the dispatcher and the kernels: an implementation is a row of function pointers.
+#pragma once
+
+#include <cstddef>
+#include <span>
+
+#include "leancore/types.hpp"
+
+namespace leancore::detail {
+
+// The arrays of one call; the ones that the operation does not have are null.
+struct Arguments {
+  const void* x = nullptr;
+  const void* alpha = nullptr;
+  const void* c = nullptr;
+  const void* bias = nullptr;
+  const void* dy = nullptr;
+  void* y = nullptr;
+  void* dx = nullptr;
+  void* dalpha = nullptr;
+  void* dc = nullptr;
+};
+
+struct Implementation {
+  const char* name;
+  const char* description;
+  DeviceType device;
+  bool (*available)();
+  bool (*supports)(Operation, const ConvDesc&);
+  std::size_t (*workspace_bytes)(Operation, const ConvDesc&, int threads);
+  // `workspace` holds at least workspace_bytes(operation, desc, threads), aligned to workspace_alignment. Arguments
+  // have been validated. Takes only the bits of context that have no meaning on the CPU: device and stream.
+  Status (*run)(Operation, const ConvDesc&, const Arguments&, const Context&, void* workspace, int threads);
+};
+
+inline constexpr std::size_t workspace_alignment = 64;
+
+// In the order of preference.
+std::span<const Implementation* const> cpu_implementations() noexcept;
+// Defined by whichever twin is linked: cuda/ or no_cuda/.
+std::span<const Implementation* const> cuda_implementations() noexcept;
+
+}  // namespace leancore::detail

@@ -1,0 +1,97 @@
+#include "registry.hpp"
+
+#include <cstdlib>
+#include <cstring>
+#include <string>
+
+#include "cpu/kernels.hpp"
+#include "leancore/runtime.hpp"
+#include "reference/reference.hpp"
+#include "status.hpp"
+#include "validate.hpp"
+
+namespace leancore {
+namespace detail {
+namespace {
+
+const Implementation* const cpu_list[] = {
+#if defined(LEANCORE_AVX2)
+    &cpu::avx2,
+#endif
+    &cpu::generic,
+    &reference::implementation,
+};
+
+// The value of LEANCORE_CPU_ISA at the first call; empty when unset.
+const std::string& isa_from_environment() {
+  static const std::string isa = [] {
+    const char* text = std::getenv("LEANCORE_CPU_ISA");
+    return std::string(text ? text : "");
+  }();
+  return isa;
+}
+
+// A forced kernel keeps the reference behind it, for what the kernel does not support.
+bool admitted(const Implementation& candidate, const char* forced) {
+  return forced[0] == '\0' || std::strcmp(candidate.name, forced) == 0 ||
+         std::strcmp(candidate.name, reference::implementation.name) == 0;
+}
+
+}  // namespace
+
+std::span<const Implementation* const> cpu_implementations() noexcept { return cpu_list; }
+
+Status choose(Operation operation, const ConvDesc& desc, const Context& context,
+              const Implementation*& implementation) noexcept {
+  const bool on_cpu = context.device.type == DeviceType::cpu;
+  const std::span<const Implementation* const> list = on_cpu ? cpu_implementations() : cuda_implementations();
+  if (!on_cpu && list.empty()) {
+    return fail(StatusCode::runtime_error, "%s: CUDA arrays, but leancore was %s", name(operation), cuda_status());
+  }
+  const char* forced = context.implementation ? context.implementation : on_cpu ? isa_from_environment().c_str() : "";
+  bool known = forced[0] == '\0', available = known;
+  for (const Implementation* candidate : list) {
+    if (std::strcmp(candidate->name, forced) == 0) {
+      known = true;
+      available = candidate->available();
+    }
+  }
+  if (!known || !available) {
+    return fail(StatusCode::runtime_error, "%s: implementation '%s' (%s) %s", name(operation), forced,
+                context.implementation ? "asked for by the caller" : "from LEANCORE_CPU_ISA",
+                known ? "cannot run on this processor" : "is not one of those that `leancore info` lists");
+  }
+  for (const Implementation* candidate : list) {
+    if (admitted(*candidate, forced) && candidate->available() && candidate->supports(operation, desc)) {
+      implementation = candidate;
+      return {};
+    }
+  }
+  return fail(StatusCode::unsupported, "%s: no implementation supports this combination", name(operation));
+}
+
+}  // namespace detail
+
+std::size_t implementation_count() noexcept {
+  return detail::cpu_implementations().size() + detail::cuda_implementations().size();
+}
+
+ImplementationInfo implementation_info(std::size_t index) noexcept {
+  const auto cpu = detail::cpu_implementations(), cuda = detail::cuda_implementations();
+  if (index >= cpu.size() + cuda.size()) return {"", "", false};
+  const detail::Implementation& row = *(index < cpu.size() ? cpu[index] : cuda[index - cpu.size()]);
+  return {row.name, row.description, row.available()};
+}
+
+Status selected_implementation(Operation operation, const ConvDesc& desc, const Context& context,
+                               const char*& name) noexcept {
+  if (Status status = detail::validate(operation, desc, context); !status.ok()) return status;
+  const detail::Implementation* implementation = nullptr;
+  if (Status status = detail::choose(operation, desc, context, implementation); !status.ok()) return status;
+  name = implementation->name;
+  return {};
+}
+
+const char* version() noexcept { return LEANCORE_VERSION; }
+
+}  // namespace leancore

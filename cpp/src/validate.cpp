@@ -1,0 +1,385 @@
+#include "validate.hpp"
+
+#include <cinttypes>
+
+#include "leancore/arrays.hpp"
+#include "leancore/runtime.hpp"
+#include "overlap.hpp"
+#include "status.hpp"
+
+namespace leancore {
+namespace detail {
+namespace {
+
+constexpr StatusCode bad = StatusCode::invalid_argument;
+
+std::int64_t size_of(DType dtype) { return dtype == DType::f32 ? 4 : 8; }
+const char* dtype_name(DType dtype) { return dtype == DType::f32 ? "float32" : "float64"; }
+const char* device_name(DeviceType device) { return device == DeviceType::cpu ? "CPU" : "CUDA"; }
+
+// "(2, 4, 32, 32)" in a buffer of its own, for messages.
+class ShapeText {
+ public:
+  ShapeText(int axes, const std::int64_t* shape) {
+    int used = std::snprintf(text_, sizeof text_, "(");
+    for (int a = 0; a < axes; ++a) {
+      const auto at = static_cast<std::size_t>(used);
+      used += std::snprintf(text_ + at, sizeof text_ - at, a == 0 ? "%" PRId64 : ", %" PRId64, shape[a]);
+    }
+    std::snprintf(text_ + used, sizeof text_ - static_cast<std::size_t>(used), axes == 1 ? ",)" : ")");
+  }
+  explicit ShapeText(const Array& array) : ShapeText(array.ndim, array.shape) {}
+  [[nodiscard]] const char* get() const { return text_; }
+
+ private:
+  char text_[max_axes * 22 + 4];
+};
+
+// One array of the call as the validator sees it.
+struct Operand {
+  const char* name;
+  const void* pointer;
+  Footprint footprint;
+};
+
+Footprint footprint_of(const ConvDesc& d, bool of_x) {
+  Footprint f;
+  f.axes = d.dims + 2;
+  f.shape[0] = d.batch;
+  f.shape[1] = of_x ? d.c_in : d.c_out;
+  for (int a = 0; a < d.dims; ++a) f.shape[a + 2] = of_x ? d.extents[a] : d.y_extent(a);
+  for (int a = 0; a < f.axes; ++a) f.strides[a] = of_x ? d.x_strides[a] : d.y_strides[a];
+  return f;
+}
+Footprint alpha_footprint(const ConvDesc& d) {
+  return {0, 2, {d.c_out, d.c_in}, {d.alpha_strides[0], d.alpha_strides[1]}};
+}
+Footprint c_footprint(const ConvDesc& d) {
+  return {0, 2, {d.diagonal(), 2 * d.dims}, {d.c_strides[0], d.c_strides[1]}};
+}
+Footprint bias_footprint(const ConvDesc& d) { return {0, 1, {d.c_out}, {d.bias_stride}}; }
+
+Status check_span(const char* call, const char* what, const Footprint& footprint, DType dtype) {
+  std::int64_t lowest = 0, highest = 0;
+  if (span_of(footprint, size_of(dtype), lowest, highest)) return {};
+  return fail(StatusCode::overflow, "%s: %s of shape %s spans more than 2^63 bytes", call, what,
+              ShapeText(footprint.axes, footprint.shape).get());
+}
+
+Status check_pointer(const char* call, const Operand& operand, DType dtype) {
+  if (operand.footprint.empty()) return {};
+  if (operand.pointer == nullptr) {
+    return fail(bad, "%s: %s is null, expected memory for shape %s", call, operand.name,
+                ShapeText(operand.footprint.axes, operand.footprint.shape).get());
+  }
+  if (operand.footprint.base % size_of(dtype) != 0) {
+    return fail(bad, "%s: %s at address %p is not aligned to its %s elements", call, operand.name, operand.pointer,
+                dtype_name(dtype));
+  }
+  return {};
+}
+
+}  // namespace
+
+const char* name(Operation operation) noexcept {
+  switch (operation) {
+    case Operation::forward: return "forward";
+    case Operation::backward_data: return "backward_data";
+    case Operation::backward_weight: return "backward_weight";
+  }
+  return "leancore";
+}
+
+Status validate(Operation operation, const ConvDesc& d, const Context& context) noexcept {
+  const char* call = name(operation);
+  if (operation != Operation::forward && operation != Operation::backward_data &&
+      operation != Operation::backward_weight) {
+    return fail(bad, "operation is %d, expected forward, backward_data or backward_weight",
+                static_cast<int>(operation));
+  }
+  if (d.dtype != DType::f32 && d.dtype != DType::f64) {
+    return fail(StatusCode::invalid_type, "%s: dtype is %d, expected f32 or f64", call, static_cast<int>(d.dtype));
+  }
+  if (d.dims < 1 || d.dims > max_dims) return fail(bad, "%s: dims is %d, expected 1 to %d", call, d.dims, max_dims);
+  if (d.batch < 0 || d.c_in < 0 || d.c_out < 0) {
+    return fail(bad, "%s: batch, c_in, c_out are %" PRId64 ", %" PRId64 ", %" PRId64 ", expected at least 0", call,
+                d.batch, d.c_in, d.c_out);
+  }
+  for (int a = 0; a < d.dims; ++a) {
+    if (d.extents[a] < 0) {
+      return fail(bad, "%s: extent %d is %" PRId64 ", expected at least 0", call, a, d.extents[a]);
+    }
+    if (d.stride[a] < 1) return fail(bad, "%s: stride %d is %" PRId64 ", expected at least 1", call, a, d.stride[a]);
+    if (d.dilation[a] < 1) {
+      return fail(bad, "%s: dilation %d is %" PRId64 ", expected at least 1", call, a, d.dilation[a]);
+    }
+  }
+  if (context.threads < 0) return fail(bad, "%s: threads is %d, expected at least 0", call, context.threads);
+  if (context.device.type != DeviceType::cpu && context.device.type != DeviceType::cuda) {
+    return fail(bad, "%s: device type is %d, expected cpu or cuda", call, static_cast<int>(context.device.type));
+  }
+  const bool forward = operation == Operation::forward, data = operation == Operation::backward_data;
+  Status status = check_span(call, data ? "dx" : "x", footprint_of(d, true), d.dtype);
+  if (status.ok()) status = check_span(call, forward ? "y" : "dy", footprint_of(d, false), d.dtype);
+  if (status.ok()) status = check_span(call, forward || data ? "alpha" : "dalpha", alpha_footprint(d), d.dtype);
+  if (status.ok()) status = check_span(call, forward || data ? "c" : "dc", c_footprint(d), d.dtype);
+  if (status.ok() && forward) status = check_span(call, "bias", bias_footprint(d), d.dtype);
+  return status;
+}
+
+Status validate(Operation operation, const ConvDesc& d, const Arguments& arguments, const Context& context) noexcept {
+  if (Status status = validate(operation, d, context); !status.ok()) return status;
+  const char* call = name(operation);
+
+  Operand inputs[4], outputs[2];
+  int input_count = 0, output_count = 0;
+  const auto add = [](Operand* list, int& count, const char* what, const void* pointer, Footprint footprint) {
+    footprint.base = reinterpret_cast<std::intptr_t>(pointer);
+    list[count++] = {what, pointer, footprint};
+  };
+  const Footprint x = footprint_of(d, true), y = footprint_of(d, false);
+  if (operation == Operation::backward_weight) {
+    add(inputs, input_count, "x", arguments.x, x);
+    add(inputs, input_count, "dy", arguments.dy, y);
+    if (arguments.dalpha) add(outputs, output_count, "dalpha", arguments.dalpha, alpha_footprint(d));
+    if (arguments.dc) add(outputs, output_count, "dc", arguments.dc, c_footprint(d));
+  } else {
+    const bool forward = operation == Operation::forward;
+    add(inputs, input_count, forward ? "x" : "dy", forward ? arguments.x : arguments.dy, forward ? x : y);
+    add(inputs, input_count, "alpha", arguments.alpha, alpha_footprint(d));
+    add(inputs, input_count, "c", arguments.c, c_footprint(d));
+    if (forward && arguments.bias) add(inputs, input_count, "bias", arguments.bias, bias_footprint(d));
+    add(outputs, output_count, forward ? "y" : "dx", forward ? arguments.y : arguments.dx, forward ? y : x);
+  }
+
+  for (int i = 0; i < input_count; ++i) {
+    if (Status status = check_pointer(call, inputs[i], d.dtype); !status.ok()) return status;
+  }
+  for (int o = 0; o < output_count; ++o) {
+    const Operand& output = outputs[o];
+    if (Status status = check_pointer(call, output, d.dtype); !status.ok()) return status;
+    if (overlaps_itself(output.footprint)) {
+      return fail(bad, "%s: the strides %s of output %s place several elements at one address", call,
+                  ShapeText(output.footprint.axes, output.footprint.strides).get(), output.name);
+    }
+    for (int i = 0; i < input_count; ++i) {
+      if (overlap(output.footprint, inputs[i].footprint, size_of(d.dtype))) {
+        return fail(bad, "%s: output %s overlaps input %s in memory, expected memory of its own", call, output.name,
+                    inputs[i].name);
+      }
+    }
+  }
+  if (output_count == 2 && overlap(outputs[0].footprint, outputs[1].footprint, size_of(d.dtype))) {
+    return fail(bad, "%s: outputs dalpha and dc overlap in memory, expected memory of their own", call);
+  }
+  return {};
+}
+
+}  // namespace detail
+
+// ---- arrays that carry their own shape ---------------------------------------------------------------------------
+
+namespace {
+
+using detail::bad;
+using detail::fail;
+using detail::ShapeText;
+
+// The leading array fixes dtype, device and dimensions; every other array must agree.
+Status check_leading(const char* call, const char* what, const Array& array) {
+  if (array.ndim < 3 || array.ndim > max_axes) {
+    return fail(bad, "%s: %s has shape %s, expected 3 to %d axes (batch, channels, 1 to %d spatial axes)", call, what,
+                ShapeText(array.ndim < 0 || array.ndim > max_axes ? 0 : array.ndim, array.shape).get(), max_axes,
+                max_dims);
+  }
+  return {};
+}
+
+Status check_kind(const char* call, const char* what, const Array& array, const char* leading_name,
+                  const Array& leading) {
+  if (array.dtype != leading.dtype) {
+    return fail(StatusCode::invalid_type, "%s: %s is %s, expected %s like %s", call, what, detail::dtype_name(array.dtype),
+                detail::dtype_name(leading.dtype), leading_name);
+  }
+  if (array.device.type != leading.device.type || array.device.index != leading.device.index) {
+    return fail(bad, "%s: %s is on %s device %d, expected %s device %d like %s", call, what,
+                detail::device_name(array.device.type), array.device.index, detail::device_name(leading.device.type),
+                leading.device.index, leading_name);
+  }
+  return {};
+}
+
+void take_strides(const Array& array, std::int64_t* strides) {
+  for (int a = 0; a < array.ndim; ++a) strides[a] = array.strides[a];
+}
+
+Status take_geometry(const char* call, const Geometry& geometry, ConvDesc& d) {
+  for (int a = 0; a < d.dims; ++a) {
+    if (geometry.stride[a] < 1 || geometry.dilation[a] < 1) {
+      const bool stride = geometry.stride[a] < 1;
+      return fail(bad, "%s: %s along spatial axis %d is %" PRId64 ", expected at least 1", call,
+                  stride ? "stride" : "dilation", a, stride ? geometry.stride[a] : geometry.dilation[a]);
+    }
+    d.stride[a] = geometry.stride[a];
+    d.dilation[a] = geometry.dilation[a];
+  }
+  return {};
+}
+
+// alpha (c_out, c_in) and c (min(c_in, c_out), 2 dims); `leading` (x or dy) fixes one of the channel counts.
+Status take_weights(const char* call, const char* leading_name, const Array& leading, bool leading_is_x,
+                    const Array& alpha, const Array& c, ConvDesc& d) {
+  if (Status status = check_kind(call, "alpha", alpha, leading_name, leading); !status.ok()) return status;
+  if (Status status = check_kind(call, "c", c, leading_name, leading); !status.ok()) return status;
+  const std::int64_t channels = leading.shape[1];
+  if (alpha.ndim != 2 || alpha.shape[leading_is_x ? 1 : 0] != channels) {
+    char expected[48];
+    std::snprintf(expected, sizeof expected, leading_is_x ? "(\u00b7, %" PRId64 ")" : "(%" PRId64 ", \u00b7)",
+                  channels);
+    return fail(bad, "%s: alpha has shape %s, expected (c_out, c_in) = %s from %s of shape %s", call,
+                ShapeText(alpha).get(), expected, leading_name, ShapeText(leading).get());
+  }
+  d.c_out = alpha.shape[0];
+  d.c_in = alpha.shape[1];
+  if (c.ndim != 2 || c.shape[0] != d.diagonal() || c.shape[1] != 2 * d.dims) {
+    return fail(bad,
+                "%s: c has shape %s, expected (min(c_in, c_out), 2 * dims) = (%" PRId64
+                ", %d) from alpha of shape %s and %s of shape %s",
+                call, ShapeText(c).get(), d.diagonal(), 2 * d.dims, ShapeText(alpha).get(), leading_name,
+                ShapeText(leading).get());
+  }
+  take_strides(alpha, d.alpha_strides);
+  take_strides(c, d.c_strides);
+  return {};
+}
+
+}  // namespace
+
+Status describe_forward(const Array& x, const Array& alpha, const Array& c, const Array* bias,
+                        const Geometry& geometry, ConvDesc& desc) noexcept {
+  const char* call = "forward";
+  if (Status status = check_leading(call, "x", x); !status.ok()) return status;
+  ConvDesc d;
+  d.dtype = x.dtype;
+  d.dims = x.ndim - 2;
+  d.batch = x.shape[0];
+  for (int a = 0; a < d.dims; ++a) d.extents[a] = x.shape[a + 2];
+  take_strides(x, d.x_strides);
+  if (Status status = take_geometry(call, geometry, d); !status.ok()) return status;
+  if (Status status = take_weights(call, "x", x, true, alpha, c, d); !status.ok()) return status;
+  if (bias) {
+    if (Status status = check_kind(call, "bias", *bias, "x", x); !status.ok()) return status;
+    if (bias->ndim != 1 || bias->shape[0] != d.c_out) {
+      return fail(bad, "%s: bias has shape %s, expected (c_out,) = (%" PRId64 ",) from alpha of shape %s", call,
+                  ShapeText(*bias).get(), d.c_out, ShapeText(alpha).get());
+    }
+    d.bias_stride = bias->strides[0];
+  }
+  desc = d;
+  return {};
+}
+
+Status describe_backward_data(const Array& dy, const Array& alpha, const Array& c, const Geometry& geometry,
+                              const std::int64_t* x_extents, ConvDesc& desc) noexcept {
+  const char* call = "backward_data";
+  if (Status status = check_leading(call, "dy", dy); !status.ok()) return status;
+  ConvDesc d;
+  d.dtype = dy.dtype;
+  d.dims = dy.ndim - 2;
+  d.batch = dy.shape[0];
+  take_strides(dy, d.y_strides);
+  if (Status status = take_geometry(call, geometry, d); !status.ok()) return status;
+  for (int a = 0; a < d.dims; ++a) {
+    if (x_extents) {
+      d.extents[a] = x_extents[a];
+    } else if (__builtin_mul_overflow(dy.shape[a + 2], d.stride[a], &d.extents[a])) {
+      return fail(StatusCode::overflow, "%s: dx would have more than 2^63 elements along spatial axis %d", call, a);
+    }
+    if (d.extents[a] < 0 || d.y_extent(a) != dy.shape[a + 2]) {
+      return fail(bad,
+                  "%s: x_shape has extent %" PRId64 " along spatial axis %d, which with stride %" PRId64
+                  " does not lead to dy of shape %s",
+                  call, d.extents[a], a, d.stride[a], ShapeText(dy).get());
+    }
+  }
+  if (Status status = take_weights(call, "dy", dy, false, alpha, c, d); !status.ok()) return status;
+  desc = d;
+  return {};
+}
+
+Status describe_backward_weight(const Array& x, const Array& dy, const Geometry& geometry, ConvDesc& desc) noexcept {
+  const char* call = "backward_weight";
+  if (Status status = check_leading(call, "x", x); !status.ok()) return status;
+  if (Status status = check_kind(call, "dy", dy, "x", x); !status.ok()) return status;
+  ConvDesc d;
+  d.dtype = x.dtype;
+  d.dims = x.ndim - 2;
+  d.batch = x.shape[0];
+  d.c_in = x.shape[1];
+  for (int a = 0; a < d.dims; ++a) d.extents[a] = x.shape[a + 2];
+  if (Status status = take_geometry(call, geometry, d); !status.ok()) return status;
+  bool fits = dy.ndim == x.ndim && dy.shape[0] == d.batch;
+  for (int a = 0; fits && a < d.dims; ++a) fits = dy.shape[a + 2] == d.y_extent(a);
+  if (!fits) {
+    std::int64_t expected[max_axes] = {d.batch, dy.ndim > 1 && dy.ndim <= max_axes ? dy.shape[1] : 0};
+    for (int a = 0; a < d.dims; ++a) expected[a + 2] = d.y_extent(a);
+    return fail(bad, "%s: dy has shape %s, expected %s with any second axis, from x of shape %s", call,
+                ShapeText(dy).get(), ShapeText(x.ndim, expected).get(), ShapeText(x).get());
+  }
+  d.c_out = dy.shape[1];
+  take_strides(x, d.x_strides);
+  take_strides(dy, d.y_strides);
+  desc = d;
+  return {};
+}
+
+int output_shape(Output output, const ConvDesc& d, std::int64_t shape[max_axes]) noexcept {
+  switch (output) {
+    case Output::y:
+    case Output::dx:
+      shape[0] = d.batch;
+      shape[1] = output == Output::y ? d.c_out : d.c_in;
+      for (int a = 0; a < d.dims; ++a) shape[a + 2] = output == Output::y ? d.y_extent(a) : d.extents[a];
+      return d.dims + 2;
+    case Output::dalpha:
+      shape[0] = d.c_out;
+      shape[1] = d.c_in;
+      return 2;
+    case Output::dc:
+      shape[0] = d.diagonal();
+      shape[1] = 2 * d.dims;
+      return 2;
+  }
+  return 0;
+}
+
+Status bind_output(Output output, const Array& array, ConvDesc& d) noexcept {
+  static constexpr const char* names[] = {"y", "dx", "dalpha", "dc"};
+  static constexpr const char* calls[] = {"forward", "backward_data", "backward_weight", "backward_weight"};
+  const char* what = names[static_cast<int>(output)];
+  const char* call = calls[static_cast<int>(output)];
+  if (array.dtype != d.dtype) {
+    return fail(StatusCode::invalid_type, "%s: out (%s) is %s, expected %s like the inputs", call, what,
+                detail::dtype_name(array.dtype), detail::dtype_name(d.dtype));
+  }
+  std::int64_t shape[max_axes] = {};
+  const int axes = output_shape(output, d, shape);
+  bool fits = array.ndim == axes;
+  for (int a = 0; fits && a < axes; ++a) fits = array.shape[a] == shape[a];
+  if (!fits) {
+    return fail(bad, "%s: out (%s) has shape %s, expected %s", call, what, ShapeText(array).get(),
+                ShapeText(axes, shape).get());
+  }
+  if (array.read_only) {
+    return fail(StatusCode::invalid_buffer, "%s: out (%s) is read-only, expected writable memory", call, what);
+  }
+  switch (output) {
+    case Output::y: take_strides(array, d.y_strides); break;
+    case Output::dx: take_strides(array, d.x_strides); break;
+    case Output::dalpha: take_strides(array, d.alpha_strides); break;
+    case Output::dc: take_strides(array, d.c_strides); break;
+  }
+  return {};
+}
+
+}  // namespace leancore

@@ -1,0 +1,18 @@
+// Every rule about extents, strides, pointers and overlap that a call must obey.
+#pragma once
+
+#include "implementations.hpp"
+#include "leancore/types.hpp"
+
+namespace leancore::detail {
+
+const char* name(Operation operation) noexcept;
+
+// The descriptor alone: what workspace_bytes needs to be safe.
+Status validate(Operation operation, const ConvDesc& desc, const Context& context) noexcept;
+
+// The descriptor and the arrays it describes.
+Status validate(Operation operation, const ConvDesc& desc, const Arguments& arguments,
+                const Context& context) noexcept;
+
+}  // namespace leancore::detail

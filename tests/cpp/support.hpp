@@ -1,0 +1,295 @@
+// Shared by the C++ tests: checks that count failures, random problems, arrays between unreadable pages.
+#pragma once
+
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "leancore/leancore.hpp"
+
+namespace test {
+
+inline int failures = 0;
+inline long checks = 0;
+
+#define CHECK(condition, ...)                                                     \
+  do {                                                                            \
+    ++test::checks;                                                               \
+    if (!(condition) && ++test::failures <= 20) {                                 \
+      std::fprintf(stderr, "%s:%d: %s is false: ", __FILE__, __LINE__, #condition); \
+      std::fprintf(stderr, __VA_ARGS__);                                          \
+      std::fprintf(stderr, "\n");                                                 \
+    }                                                                             \
+  } while (0)
+
+// To be returned from main.
+inline int summary(const char* name) {
+  std::printf("%s: %ld checks, %d failed\n", name, checks, failures);
+  return failures == 0 && checks > 0 ? 0 : 1;
+}
+
+class Random {
+ public:
+  explicit Random(std::uint64_t seed) : state_(seed) {}
+  std::uint64_t next() {
+    std::uint64_t z = (state_ += 0x9e3779b97f4a7c15u);
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+    return z ^ (z >> 31);
+  }
+  // lowest to highest, both included
+  std::int64_t integer(std::int64_t lowest, std::int64_t highest) {
+    return lowest + static_cast<std::int64_t>(next() % static_cast<std::uint64_t>(highest - lowest + 1));
+  }
+  double uniform() { return static_cast<double>(next() >> 11) * 0x1p-53; }
+  double normal() {
+    return std::sqrt(-2.0 * std::log(uniform() + 0x1p-60)) * std::cos(6.283185307179586 * uniform());
+  }
+  template <typename T, std::size_t n>
+  T pick(const T (&list)[n]) {
+    return list[static_cast<std::size_t>(integer(0, static_cast<std::int64_t>(n) - 1))];
+  }
+
+ private:
+  std::uint64_t state_;
+};
+
+// Memory whose first or last byte touches an unreadable page.
+class GuardedMemory {
+ public:
+  enum class Flush { to_end, to_start };
+
+  GuardedMemory(std::size_t bytes, Flush flush) {
+    const auto page = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
+    const std::size_t inner = (bytes + page - 1) / page * page;
+    size_ = inner + 2 * page;
+    void* mapped = mmap(nullptr, size_, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (mapped == MAP_FAILED) std::abort();
+    base_ = static_cast<char*>(mapped);
+    if (inner > 0 && mprotect(base_ + page, inner, PROT_READ | PROT_WRITE) != 0) std::abort();
+    data_ = base_ + page + (flush == Flush::to_end ? inner - bytes : 0);
+  }
+  ~GuardedMemory() { munmap(base_, size_); }
+  GuardedMemory(const GuardedMemory&) = delete;
+  GuardedMemory& operator=(const GuardedMemory&) = delete;
+
+  [[nodiscard]] char* data() const { return data_; }
+
+ private:
+  char* base_;
+  std::size_t size_;
+  char* data_;
+};
+
+// An array of any strides in guarded memory that it exactly covers.
+template <typename T>
+class Array {
+ public:
+  Array(int axes, const std::int64_t* shape, const std::int64_t* strides, GuardedMemory::Flush flush)
+      : shape_(shape, shape + axes), strides_(strides, strides + axes), memory_(bytes(), flush) {
+    origin_ = reinterpret_cast<T*>(memory_.data()) - lowest_;
+  }
+
+  [[nodiscard]] T* origin() const { return empty_ ? nullptr : origin_; }
+  [[nodiscard]] std::size_t span_bytes() const { return bytes_; }
+  [[nodiscard]] const char* raw() const { return memory_.data(); }
+
+  // Calls visit(element) in row-major order.
+  template <typename Visit>
+  void each(Visit visit) const {
+    if (empty_) return;
+    std::vector<std::int64_t> at(shape_.size(), 0);
+    for (;;) {
+      std::int64_t offset = 0;
+      for (std::size_t a = 0; a < at.size(); ++a) offset += at[a] * strides_[a];
+      visit(origin_[offset]);
+      std::size_t a = at.size();
+      while (a > 0 && ++at[a - 1] == shape_[a - 1]) at[--a] = 0;
+      if (a == 0) return;
+    }
+  }
+  [[nodiscard]] std::vector<T> values() const {
+    std::vector<T> list;
+    each([&](T& element) { list.push_back(element); });
+    return list;
+  }
+  void assign(const std::vector<T>& list) {
+    std::size_t i = 0;
+    each([&](T& element) { element = list[i++]; });
+  }
+  void poison() { std::memset(memory_.data(), 0xff, bytes_); }  // all NaN
+
+ private:
+  std::size_t bytes() {
+    std::int64_t highest = 0;
+    for (std::size_t a = 0; a < shape_.size(); ++a) {
+      empty_ = empty_ || shape_[a] == 0;
+      const std::int64_t reach = (shape_[a] - 1) * strides_[a];
+      (reach < 0 ? lowest_ : highest) += reach;
+    }
+    if (empty_) lowest_ = 0;
+    bytes_ = empty_ ? 0 : static_cast<std::size_t>(highest - lowest_ + 1) * sizeof(T);
+    return bytes_;
+  }
+
+  std::vector<std::int64_t> shape_, strides_;
+  bool empty_ = false;
+  std::int64_t lowest_ = 0;
+  std::size_t bytes_ = 0;
+  GuardedMemory memory_;
+  T* origin_ = nullptr;
+};
+
+template <typename T>
+inline constexpr leancore::DType dtype_of = sizeof(T) == 4 ? leancore::DType::f32 : leancore::DType::f64;
+
+enum class Layout { channels_first, channels_last, scattered };
+
+// Sets all strides: compact, channels-last, or a random order of axes with gaps and negative directions.
+inline void set_layout(leancore::ConvDesc& d, Layout layout, Random& random) {
+  const leancore::ConvDesc compact =
+      leancore::compact_desc(d.dtype, d.dims, d.batch, d.c_in, d.c_out, d.extents);
+  leancore::ConvDesc of_y = compact;
+  for (int a = 0; a < d.dims; ++a) of_y.extents[a] = d.y_extent(a);
+  of_y = leancore::compact_desc(d.dtype, d.dims, d.batch, d.c_in, d.c_out, of_y.extents);
+  std::copy_n(compact.x_strides, leancore::max_axes, d.x_strides);
+  std::copy_n(of_y.y_strides, leancore::max_axes, d.y_strides);
+  std::copy_n(compact.alpha_strides, 2, d.alpha_strides);
+  std::copy_n(compact.c_strides, 2, d.c_strides);
+  d.bias_stride = 1;
+  if (layout == Layout::channels_last) leancore::set_channels_last(d);
+  if (layout != Layout::scattered) return;
+
+  const auto scatter = [&](std::int64_t* strides, const std::int64_t* shape, int axes) {
+    int order[leancore::max_axes];
+    for (int a = 0; a < axes; ++a) order[a] = a;
+    for (int a = axes - 1; a > 0; --a) std::swap(order[a], order[random.integer(0, a)]);
+    std::int64_t stride = random.integer(1, 2);
+    for (int a = 0; a < axes; ++a) {
+      const int axis = order[a];
+      strides[axis] = random.integer(0, 3) == 0 ? -stride : stride;
+      stride *= std::max<std::int64_t>(shape[axis], 1) + random.integer(0, 1);
+    }
+  };
+  std::int64_t x_shape[leancore::max_axes] = {d.batch, d.c_in}, y_shape[leancore::max_axes] = {d.batch, d.c_out};
+  for (int a = 0; a < d.dims; ++a) {
+    x_shape[a + 2] = d.extents[a];
+    y_shape[a + 2] = d.y_extent(a);
+  }
+  const std::int64_t alpha_shape[] = {d.c_out, d.c_in}, c_shape[] = {d.diagonal(), 2 * d.dims};
+  scatter(d.x_strides, x_shape, d.dims + 2);
+  scatter(d.y_strides, y_shape, d.dims + 2);
+  scatter(d.alpha_strides, alpha_shape, 2);
+  scatter(d.c_strides, c_shape, 2);
+  d.bias_stride = random.pick({std::int64_t{1}, std::int64_t{3}, std::int64_t{-2}});
+}
+
+// A small random problem; work is bounded so that the scalar reference takes microseconds.
+inline leancore::ConvDesc random_problem(Random& random, leancore::DType dtype, double most_products) {
+  static constexpr std::int64_t channels[] = {0, 1, 1, 2, 3, 4, 5, 6, 7, 8, 11, 12, 13, 16, 17, 24, 31, 48};
+  for (;;) {
+    leancore::ConvDesc d;
+    d.dtype = dtype;
+    d.dims = static_cast<std::int32_t>(random.integer(1, leancore::max_dims));
+    d.batch = random.pick({std::int64_t{0}, std::int64_t{1}, std::int64_t{1}, std::int64_t{2}, std::int64_t{3},
+                           std::int64_t{5}, std::int64_t{9}});
+    d.c_in = random.pick(channels);
+    d.c_out = random.pick(channels);
+    const std::int64_t longest = d.dims == 1 ? 400 : d.dims == 2 ? 40 : d.dims == 3 ? 13 : 7;
+    double products = static_cast<double>(d.batch * (d.c_in + 2 * d.dims) * d.c_out);
+    for (int a = 0; a < d.dims; ++a) {
+      d.extents[a] = random.integer(0, 9) == 0 ? random.integer(0, 1) : random.integer(1, longest);
+      products *= static_cast<double>(d.extents[a]);
+    }
+    if (products <= most_products) return d;
+  }
+}
+
+inline std::string describe(const leancore::ConvDesc& d) {
+  std::string text;
+  const auto add = [&](const char* what, std::int64_t value) {
+    text.append(what);
+    text.append(std::to_string(value));
+  };
+  text.append(d.dtype == leancore::DType::f32 ? "f32" : "f64");
+  add(" n", d.batch);
+  add(" ci", d.c_in);
+  add(" co", d.c_out);
+  for (int a = 0; a < d.dims; ++a) add(a == 0 ? " at " : "x", d.extents[a]);
+  add(" stride ", d.stride[0]);
+  add(" dilation ", d.dilation[0]);
+  for (int a = 0; a < d.dims + 2; ++a) add(a == 0 ? " x strides " : ", ", d.x_strides[a]);
+  return text;
+}
+
+// All arrays of one problem.
+template <typename T>
+struct Arrays {
+  Array<T> x, y, alpha, c, bias;
+
+  explicit Arrays(const leancore::ConvDesc& d, GuardedMemory::Flush flush = GuardedMemory::Flush::to_end)
+      : x(make(d, d.x_strides, leancore::Output::dx, flush)),
+        y(make(d, d.y_strides, leancore::Output::y, flush)),
+        alpha(make(d, d.alpha_strides, leancore::Output::dalpha, flush)),
+        c(make(d, d.c_strides, leancore::Output::dc, flush)),
+        bias(1, &d.c_out, &d.bias_stride, flush) {}
+
+  template <typename Draw>
+  void fill(Draw draw) {
+    for (Array<T>* array : {&x, &y, &alpha, &c, &bias}) array->each([&](T& element) { element = static_cast<T>(draw()); });
+  }
+
+ private:
+  static Array<T> make(const leancore::ConvDesc& d, const std::int64_t* strides, leancore::Output which,
+                       GuardedMemory::Flush flush) {
+    std::int64_t shape[leancore::max_axes] = {};
+    const int axes = leancore::output_shape(which, d, shape);
+    return Array<T>(axes, shape, strides, flush);
+  }
+};
+
+// Runs one operation into `out` (and `out2` for dc), with a workspace of exactly the size that is asked for.
+template <typename T>
+leancore::Status run(leancore::Operation operation, const leancore::ConvDesc& d, const Arrays<T>& in, T* out, T* out2,
+                     bool with_bias, leancore::Context context,
+                     GuardedMemory::Flush flush = GuardedMemory::Flush::to_end) {
+  if (const leancore::Status status = workspace_bytes(operation, d, context, context.workspace_bytes); !status.ok()) {
+    return status;
+  }
+  const GuardedMemory workspace(context.workspace_bytes, flush);
+  std::memset(workspace.data(), 0xff, context.workspace_bytes);  // whatever is read before it is written is NaN
+  context.workspace = workspace.data();
+  switch (operation) {
+    case leancore::Operation::forward:
+      return forward(d, in.x.origin(), in.alpha.origin(), in.c.origin(), with_bias ? in.bias.origin() : nullptr, out,
+                     context);
+    case leancore::Operation::backward_data:
+      return backward_data(d, in.y.origin(), in.alpha.origin(), in.c.origin(), out, context);
+    case leancore::Operation::backward_weight:
+      return backward_weight(d, in.x.origin(), in.y.origin(), out, out2, context);
+  }
+  std::abort();
+}
+
+// Names of the vectorised implementations that this machine executes, and the reference.
+inline std::vector<const char*> implementations() {
+  std::vector<const char*> names;
+  for (std::size_t i = 0; i < leancore::implementation_count(); ++i) {
+    if (leancore::implementation_info(i).available) names.push_back(leancore::implementation_info(i).name);
+  }
+  return names;
+}
+
+inline constexpr leancore::Operation operations[] = {
+    leancore::Operation::forward, leancore::Operation::backward_data, leancore::Operation::backward_weight};
+inline constexpr const char* operation_names[] = {"forward", "backward_data", "backward_weight"};
+
+}  // namespace test

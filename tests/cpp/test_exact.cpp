@@ -1,0 +1,84 @@
+// Every implementation gives the same bits as the reference on small integers, whose sums are exact in any order: over
+// random shapes in 1-D to 4-D, all operations, layouts, thread counts, between unreadable pages.
+#include <set>
+
+#include "cpu/plan.hpp"
+#include "support.hpp"
+
+namespace {
+
+using test::GuardedMemory;
+
+std::set<std::pair<int, int>> tilings;  // (dims, slice axis) that the sweep has met
+
+template <typename T>
+void compare(leancore::ConvDesc d, test::Random& random) {
+  const auto layout = static_cast<test::Layout>(random.integer(0, 2));
+  test::set_layout(d, layout, random);
+  const auto flush = random.integer(0, 1) ? GuardedMemory::Flush::to_end : GuardedMemory::Flush::to_start;
+  test::Arrays<T> in(d, flush);
+  in.fill([&] { return random.integer(-4, 4); });
+  const bool with_bias = random.integer(0, 1) != 0;
+
+  for (const leancore::Operation operation : test::operations) {
+    std::vector<std::vector<T>> expected;
+    for (const char* name : {"reference", "generic", "avx2", "avx512"}) {
+      leancore::Context context;
+      context.implementation = name;
+      context.threads = static_cast<std::int32_t>(random.integer(0, 4));
+      bool available = false;
+      for (const char* candidate : test::implementations()) available = available || std::strcmp(candidate, name) == 0;
+      if (!available) continue;
+
+      test::Arrays<T> out(d, flush);
+      test::Array<T>& first = operation == leancore::Operation::forward         ? out.y
+                              : operation == leancore::Operation::backward_data ? out.x
+                                                                                 : out.alpha;
+      first.poison();
+      out.c.poison();
+      const leancore::Status status =
+          test::run(operation, d, in, first.origin(), out.c.origin(), with_bias, context, flush);
+      CHECK(status.ok(), "%s", status.message);
+      std::vector<std::vector<T>> got = {first.values()};
+      if (operation == leancore::Operation::backward_weight) got.push_back(out.c.values());
+      if (expected.empty()) {
+        expected = got;
+      } else {
+        CHECK(got == expected, "%s %s %s layout %d", name, test::operation_names[static_cast<int>(operation)],
+              test::describe(d).c_str(), static_cast<int>(layout));
+      }
+    }
+  }
+  const auto problem = leancore::detail::cpu::make_problem(leancore::Operation::forward, d);
+  const auto plan = leancore::detail::cpu::make_plan(problem, sizeof(T), 8, false);
+  if (plan.units > 0) tilings.insert({d.dims, plan.slice_axis});
+}
+
+}  // namespace
+
+int main() {
+  test::Random random(20260801);
+  int shapes = 0;
+  for (; shapes < 1200; ++shapes) {
+    compare<float>(test::random_problem(random, leancore::DType::f32, 4e5), random);
+    compare<double>(test::random_problem(random, leancore::DType::f64, 2e5), random);
+  }
+  // Shapes that the networks run, and long thin ones.
+  const std::int64_t fixed[][5] = {{3, 32, 32, 32, 32}, {2, 16, 48, 12, 12}, {7, 64, 32, 4, 4}, {1, 8, 8, 1, 3000},
+                                   {1, 3, 12, 96, 64},  {5, 130, 7, 6, 6},   {1, 1, 1, 700, 1}, {2, 600, 2, 7, 9}};
+  for (const auto& f : fixed) {
+    leancore::ConvDesc d;
+    d.dims = 2;
+    d.batch = f[0];
+    d.c_in = f[1];
+    d.c_out = f[2];
+    d.extents[0] = f[3];
+    d.extents[1] = f[4];
+    for (int i = 0; i < 3; ++i) compare<float>(d, random);
+  }
+  // The sweep means little unless it has been through every way of cutting a call into tiles.
+  for (int dims = 1; dims <= leancore::max_dims; ++dims) {
+    for (int axis = 0; axis <= dims; ++axis) CHECK(tilings.count({dims, axis}), "no case had %d-D, slice axis %d", dims, axis);
+  }
+  return test::summary("exact");
+}

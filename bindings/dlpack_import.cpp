@@ -4,6 +4,7 @@
 
 #include "errors.hpp"
 #include "fail.hpp"
+#include "leancore/conv.hpp"
 #include "leancore/runtime.hpp"
 
 namespace nb = nanobind;
@@ -63,6 +64,15 @@ dlpack::Device device_of(nb::handle object, ArgumentName name) {
              name.argument));
 }
 
+// The core's own verdict, asked with an empty problem.
+bool cuda_usable(std::int32_t index) {
+  const std::int64_t extents[1] = {};
+  Context context;
+  context.device = {DeviceType::cuda, index};
+  std::size_t bytes = 0;
+  return workspace_bytes(Operation::forward, compact_desc(DType::f32, 1, 0, 1, 1, extents), context, bytes).ok();
+}
+
 nb::object capsule_of(nb::handle object, ArgumentName name) {
   nb::object export_method = method(object, names().dlpack, name);
   PyObject* capsule = PyObject_Call(export_method.ptr(), names().no_arguments, names().keywords);
@@ -78,9 +88,9 @@ nb::object capsule_of(nb::handle object, ArgumentName name) {
 void ImportedArray::import(nb::handle object, ArgumentName name) {
   const dlpack::Device device = device_of(object, name);
   // Before the export: it might wait for a stream, or fail for want of the device.
-  if (device.device_type == dlpack::device_cuda && std::strcmp(cuda_status(), "not built") == 0) {
-    raise(fail(StatusCode::runtime_error, "%s: %s is on CUDA device %d, but this leancore was built without CUDA",
-               name.function, name.argument, device.device_id));
+  if (device.device_type == dlpack::device_cuda && !cuda_usable(device.device_id)) {
+    raise(fail(StatusCode::runtime_error, "%s: %s is on CUDA device %d, which this leancore cannot use (%s)",
+               name.function, name.argument, device.device_id, cuda_status()));
   }
 
   nb::object capsule = capsule_of(object, name);

@@ -51,32 +51,41 @@ class Workspace {
   std::size_t size_ = 0;
 };
 
-long long integer(nb::handle value) {
-  PyObject* index = PyNumber_Index(value.ptr());
-  if (index == nullptr) throw nb::python_error();
-  const long long result = PyLong_AsLongLong(index);
-  Py_DECREF(index);
+// What a conversion to int or tuple returned; its TypeError, and no other exception, is replaced by one that names the
+// argument.
+nb::object converted(PyObject* result, ArgumentName name) {
+  if (result == nullptr) {
+    if (!PyErr_ExceptionMatches(PyExc_TypeError)) throw nb::python_error();
+    PyErr_Clear();
+    raise(fail(StatusCode::invalid_type, "%s: %s is neither an int nor a sequence of ints", name.function,
+               name.argument));
+  }
+  return nb::steal(result);
+}
+
+long long integer(nb::handle value, ArgumentName name) {
+  nb::object index = converted(PyNumber_Index(value.ptr()), name);
+  const long long result = PyLong_AsLongLong(index.ptr());
   if (result == -1 && PyErr_Occurred()) throw nb::python_error();
   return result;
 }
 
 // Fills `values` from a sequence of at most `capacity` integers; returns its length.
 int integers(nb::handle sequence, ArgumentName name, int capacity, std::int64_t* values) {
-  nb::object fast = nb::steal(PySequence_Tuple(sequence.ptr()));
-  if (!fast.is_valid()) throw nb::python_error();
+  nb::object fast = converted(PySequence_Tuple(sequence.ptr()), name);
   const Py_ssize_t length = PyTuple_Size(fast.ptr());
   if (length > capacity) {
     raise(fail(StatusCode::invalid_argument, "%s: %s has %lld entries, expected at most %d", name.function,
                name.argument, static_cast<long long>(length), capacity));
   }
-  for (Py_ssize_t i = 0; i < length; ++i) values[i] = integer(PyTuple_GetItem(fast.ptr(), i));
+  for (Py_ssize_t i = 0; i < length; ++i) values[i] = integer(PyTuple_GetItem(fast.ptr(), i), name);
   return static_cast<int>(length);
 }
 
 // An integer for all axes, or one for each.
 void spatial(nb::handle value, ArgumentName name, const Array& array, std::int64_t (&values)[max_dims]) {
   if (PyLong_Check(value.ptr()) || !PySequence_Check(value.ptr())) {
-    const std::int64_t all = integer(value);
+    const std::int64_t all = integer(value, name);
     for (std::int64_t& each : values) each = all;
     return;
   }
@@ -183,9 +192,14 @@ nb::object py_backward_data(nb::handle dy, nb::handle alpha, nb::handle c, nb::h
     for (int axis = 0; axis < axes; ++axis) shape[axis] = dx_out.view().shape[axis];
   }
   ConvDesc desc;
-  raise_if_failed(describe_backward_data(dy_in.view(), alpha_in.view(), c_in.view(),
-                                         geometry_of(function, dy_in.view(), stride, dilation),
-                                         axes > 2 ? shape + 2 : nullptr, desc));
+  const Geometry geometry = geometry_of(function, dy_in.view(), stride, dilation);
+  const auto describe = [&](const std::int64_t* x_extents) {
+    return describe_backward_data(dy_in.view(), alpha_in.view(), c_in.view(), geometry, x_extents, desc);
+  };
+  Status status = describe(axes > 2 ? shape + 2 : nullptr);
+  // Where the fault is with the shape of out, bind_output says so.
+  if (!status.ok() && x_shape.is_none()) status = describe(nullptr);
+  raise_if_failed(status);
   if (!x_shape.is_none() && (shape[0] != desc.batch || shape[1] != desc.c_in)) {
     raise(fail(StatusCode::invalid_argument,
                "%s: x_shape begins with (%lld, %lld), expected (N, c_in) = (%lld, %lld) from dy and alpha", function,
@@ -279,25 +293,27 @@ NB_MODULE(_core, m) {
       "The compiled part of leancore. Use the functions of the package itself: these check nothing about the "
       "framework that an array comes from.";
 
-  m.def("forward", &py_forward, "x"_a, "alpha"_a, "c"_a, "bias"_a.none() = nb::none(), "out"_a.none() = nb::none(),
-        "allocate"_a.none() = nb::none(), "stride"_a = 1, "dilation"_a = 1, "implementation"_a.none() = nb::none(),
+  m.def("forward", &py_forward, "x"_a.none(), "alpha"_a.none(), "c"_a.none(), "bias"_a.none() = nb::none(),
+        "out"_a.none() = nb::none(), "allocate"_a.none() = nb::none(), "stride"_a.none() = 1, "dilation"_a.none() = 1,
+        "implementation"_a.none() = nb::none(),
         nb::sig("def forward(x: object, alpha: object, c: object, bias: object | None = None, "
                 "out: object | None = None, allocate: "
                 "collections.abc.Callable[[tuple[int, ...]], object] | None = None, "
                 "stride: int | collections.abc.Sequence[int] = 1, dilation: int | collections.abc.Sequence[int] = 1, "
                 "implementation: str | None = None) -> typing.Any"),
         "y, written to out, or to allocate(shape) when out is None.");
-  m.def("backward_data", &py_backward_data, "dy"_a, "alpha"_a, "c"_a, "x_shape"_a.none() = nb::none(),
-        "out"_a.none() = nb::none(), "allocate"_a.none() = nb::none(), "stride"_a = 1, "dilation"_a = 1,
-        "implementation"_a.none() = nb::none(),
+  m.def("backward_data", &py_backward_data, "dy"_a.none(), "alpha"_a.none(), "c"_a.none(),
+        "x_shape"_a.none() = nb::none(), "out"_a.none() = nb::none(), "allocate"_a.none() = nb::none(),
+        "stride"_a.none() = 1, "dilation"_a.none() = 1, "implementation"_a.none() = nb::none(),
         nb::sig("def backward_data(dy: object, alpha: object, c: object, "
                 "x_shape: collections.abc.Sequence[int] | None = None, out: object | None = None, allocate: "
                 "collections.abc.Callable[[tuple[int, ...]], object] | None = None, "
                 "stride: int | collections.abc.Sequence[int] = 1, dilation: int | collections.abc.Sequence[int] = 1, "
                 "implementation: str | None = None) -> typing.Any"),
         "dx, written to out, or to allocate(shape) when out is None.");
-  m.def("backward_weight", &py_backward_weight, "x"_a, "dy"_a, "out"_a.none() = nb::none(),
-        "allocate"_a.none() = nb::none(), "stride"_a = 1, "dilation"_a = 1, "implementation"_a.none() = nb::none(),
+  m.def("backward_weight", &py_backward_weight, "x"_a.none(), "dy"_a.none(), "out"_a.none() = nb::none(),
+        "allocate"_a.none() = nb::none(), "stride"_a.none() = 1, "dilation"_a.none() = 1,
+        "implementation"_a.none() = nb::none(),
         nb::sig("def backward_weight(x: object, dy: object, out: tuple[object, object] | None = None, allocate: "
                 "collections.abc.Callable[[tuple[int, ...]], object] | None = None, "
                 "stride: int | collections.abc.Sequence[int] = 1, dilation: int | collections.abc.Sequence[int] = 1, "

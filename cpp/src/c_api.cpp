@@ -21,9 +21,15 @@ static_assert(sizeof(Context) == sizeof(leancore_context));
 static_assert(offsetof(Context, workspace) == offsetof(leancore_context, workspace));
 static_assert(offsetof(Context, implementation) == offsetof(leancore_context, implementation));
 
-leancore_status to_c(const Status& status) { return std::bit_cast<leancore_status>(status); }
-ConvDesc from_c(const leancore_conv_desc* desc) { return std::bit_cast<ConvDesc>(*desc); }
-Context from_c(const leancore_context* context) { return std::bit_cast<Context>(*context); }
+leancore_status to_c(const Status& status) {
+  return std::bit_cast<leancore_status>(status);
+}
+ConvDesc from_c(const leancore_conv_desc* desc) {
+  return std::bit_cast<ConvDesc>(*desc);
+}
+Context from_c(const leancore_context* context) {
+  return std::bit_cast<Context>(*context);
+}
 
 }  // namespace
 
@@ -35,12 +41,14 @@ leancore_conv_desc leancore_compact_desc(int32_t dtype, int32_t dims, int64_t ba
       leancore::compact_desc(static_cast<leancore::DType>(dtype), dims, batch, c_in, c_out, extents));
 }
 
-leancore_context leancore_default_context(void) { return std::bit_cast<leancore_context>(Context{}); }
+leancore_context leancore_default_context(void) {
+  return std::bit_cast<leancore_context>(Context{});
+}
 
 leancore_status leancore_workspace_bytes(int32_t operation, const leancore_conv_desc* desc,
                                          const leancore_context* context, size_t* bytes) {
-  return to_c(leancore::workspace_bytes(static_cast<leancore::Operation>(operation), from_c(desc), from_c(context),
-                                        *bytes));
+  return to_c(
+      leancore::workspace_bytes(static_cast<leancore::Operation>(operation), from_c(desc), from_c(context), *bytes));
 }
 
 leancore_status leancore_forward(const leancore_conv_desc* desc, const void* x, const void* alpha, const void* c,
@@ -48,8 +56,8 @@ leancore_status leancore_forward(const leancore_conv_desc* desc, const void* x, 
   return to_c(leancore::forward(from_c(desc), x, alpha, c, bias, y, from_c(context)));
 }
 
-leancore_status leancore_backward_data(const leancore_conv_desc* desc, const void* dy, const void* alpha,
-                                       const void* c, void* dx, const leancore_context* context) {
+leancore_status leancore_backward_data(const leancore_conv_desc* desc, const void* dy, const void* alpha, const void* c,
+                                       void* dx, const leancore_context* context) {
   return to_c(leancore::backward_data(from_c(desc), dy, alpha, c, dx, from_c(context)));
 }
 
@@ -58,9 +66,17 @@ leancore_status leancore_backward_weight(const leancore_conv_desc* desc, const v
   return to_c(leancore::backward_weight(from_c(desc), x, dy, dalpha, dc, from_c(context)));
 }
 
-const char* leancore_version(void) { return leancore::version(); }
-const char* leancore_thread_backend(void) { return leancore::thread_backend(); }
-int leancore_max_threads(void) { return leancore::max_threads(); }
-const char* leancore_cuda_status(void) { return leancore::cuda_status(); }
+const char* leancore_version(void) {
+  return leancore::version();
+}
+const char* leancore_thread_backend(void) {
+  return leancore::thread_backend();
+}
+int leancore_max_threads(void) {
+  return leancore::max_threads();
+}
+const char* leancore_cuda_status(void) {
+  return leancore::cuda_status();
+}
 
 }  // extern "C"

@@ -25,7 +25,8 @@ constexpr double multiply_adds_per_thread = 250'000;
 int threads_for(const ConvDesc& d, const Context& context) {
   int threads = max_threads();
   if (context.threads > 0) threads = std::min(threads, static_cast<int>(context.threads));
-  double work = static_cast<double>(d.batch) * (static_cast<double>(d.c_in) + 2 * d.dims) * static_cast<double>(d.c_out);
+  double work =
+      static_cast<double>(d.batch) * (static_cast<double>(d.c_in) + 2 * d.dims) * static_cast<double>(d.c_out);
   for (int a = 0; a < d.dims; ++a) work *= static_cast<double>(d.extents[a]);
   return static_cast<int>(std::clamp(work / multiply_adds_per_thread, 1.0, static_cast<double>(threads)));
 }
@@ -49,8 +50,9 @@ Status run(Operation operation, const ConvDesc& desc, const Arguments& arguments
     bytes = needed();
   }
   if (bytes > usable) {
-    return fail(StatusCode::invalid_argument, "%s: workspace has %zu bytes, expected at least %zu (see workspace_bytes)",
-                detail::name(operation), context.workspace ? context.workspace_bytes : 0, bytes + alignment_slack);
+    return fail(StatusCode::invalid_argument,
+                "%s: workspace has %zu bytes, expected at least %zu (see workspace_bytes)", detail::name(operation),
+                context.workspace ? context.workspace_bytes : 0, bytes + alignment_slack);
   }
   return implementation->run(operation, desc, arguments, context, static_cast<char*>(context.workspace) + shift,
                              threads);

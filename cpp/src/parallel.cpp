@@ -74,7 +74,9 @@ void run(Queue& queue, int workers) {
   for (std::thread& member : team) member.join();
 }
 #else
-void run(Queue& queue, int) { queue.work(0); }
+void run(Queue& queue, int) {
+  queue.work(0);
+}
 #endif
 
 }  // namespace
@@ -91,10 +93,16 @@ void parallel_for(std::int64_t count, int workers, void (*body)(void*, std::int6
 }  // namespace detail
 
 #if defined(LEANCORE_THREADS_OPENMP)
-const char* thread_backend() noexcept { return "openmp"; }
-int max_threads() noexcept { return std::max(1, omp_get_max_threads()); }
+const char* thread_backend() noexcept {
+  return "openmp";
+}
+int max_threads() noexcept {
+  return std::max(1, omp_get_max_threads());
+}
 #elif defined(LEANCORE_THREADS_STD)
-const char* thread_backend() noexcept { return "std"; }
+const char* thread_backend() noexcept {
+  return "std";
+}
 int max_threads() noexcept {
   static const int threads = [] {
     const char* text = std::getenv("LEANCORE_NUM_THREADS");
@@ -104,8 +112,12 @@ int max_threads() noexcept {
   return threads;
 }
 #else
-const char* thread_backend() noexcept { return "serial"; }
-int max_threads() noexcept { return 1; }
+const char* thread_backend() noexcept {
+  return "serial";
+}
+int max_threads() noexcept {
+  return 1;
+}
 #endif
 
 }  // namespace leancore

@@ -15,7 +15,8 @@ namespace detail {
 namespace {
 
 const Implementation* const cpu_list[] = {
-#if defined(LEANCORE_AVX2)
+#if defined(LEANCORE_X86_64)
+    &cpu::avx512,
     &cpu::avx2,
 #endif
     &cpu::generic,
@@ -39,7 +40,9 @@ bool admitted(const Implementation& candidate, const char* forced) {
 
 }  // namespace
 
-std::span<const Implementation* const> cpu_implementations() noexcept { return cpu_list; }
+std::span<const Implementation* const> cpu_implementations() noexcept {
+  return cpu_list;
+}
 
 Status choose(Operation operation, const ConvDesc& desc, const Context& context,
               const Implementation*& implementation) noexcept {
@@ -92,6 +95,8 @@ Status selected_implementation(Operation operation, const ConvDesc& desc, const 
   return {};
 }
 
-const char* version() noexcept { return LEANCORE_VERSION; }
+const char* version() noexcept {
+  return LEANCORE_VERSION;
+}
 
 }  // namespace leancore

@@ -11,8 +11,7 @@ namespace leancore::detail {
 #if defined(__GNUC__)
 __attribute__((format(printf, 2, 3)))
 #endif
-inline Status
-fail(StatusCode code, const char* format, ...) noexcept {
+inline Status fail(StatusCode code, const char* format, ...) noexcept {
   Status status;
   status.code = code;
   std::va_list arguments;

@@ -13,9 +13,15 @@ namespace {
 
 constexpr StatusCode bad = StatusCode::invalid_argument;
 
-std::int64_t size_of(DType dtype) { return dtype == DType::f32 ? 4 : 8; }
-const char* dtype_name(DType dtype) { return dtype == DType::f32 ? "float32" : "float64"; }
-const char* device_name(DeviceType device) { return device == DeviceType::cpu ? "CPU" : "CUDA"; }
+std::int64_t size_of(DType dtype) {
+  return dtype == DType::f32 ? 4 : 8;
+}
+const char* dtype_name(DType dtype) {
+  return dtype == DType::f32 ? "float32" : "float64";
+}
+const char* device_name(DeviceType device) {
+  return device == DeviceType::cpu ? "CPU" : "CUDA";
+}
 
 // "(2, 4, 32, 32)" in a buffer of its own, for messages.
 class ShapeText {
@@ -57,7 +63,9 @@ Footprint alpha_footprint(const ConvDesc& d) {
 Footprint c_footprint(const ConvDesc& d) {
   return {0, 2, {d.diagonal(), 2 * d.dims}, {d.c_strides[0], d.c_strides[1]}};
 }
-Footprint bias_footprint(const ConvDesc& d) { return {0, 1, {d.c_out}, {d.bias_stride}}; }
+Footprint bias_footprint(const ConvDesc& d) {
+  return {0, 1, {d.c_out}, {d.bias_stride}};
+}
 
 Status check_span(const char* call, const char* what, const Footprint& footprint, DType dtype) {
   std::int64_t lowest = 0, highest = 0;
@@ -83,9 +91,12 @@ Status check_pointer(const char* call, const Operand& operand, DType dtype) {
 
 const char* name(Operation operation) noexcept {
   switch (operation) {
-    case Operation::forward: return "forward";
-    case Operation::backward_data: return "backward_data";
-    case Operation::backward_weight: return "backward_weight";
+    case Operation::forward:
+      return "forward";
+    case Operation::backward_data:
+      return "backward_data";
+    case Operation::backward_weight:
+      return "backward_weight";
   }
   return "leancore";
 }
@@ -198,8 +209,8 @@ Status check_leading(const char* call, const char* what, const Array& array) {
 Status check_kind(const char* call, const char* what, const Array& array, const char* leading_name,
                   const Array& leading) {
   if (array.dtype != leading.dtype) {
-    return fail(StatusCode::invalid_type, "%s: %s is %s, expected %s like %s", call, what, detail::dtype_name(array.dtype),
-                detail::dtype_name(leading.dtype), leading_name);
+    return fail(StatusCode::invalid_type, "%s: %s is %s, expected %s like %s", call, what,
+                detail::dtype_name(array.dtype), detail::dtype_name(leading.dtype), leading_name);
   }
   if (array.device.type != leading.device.type || array.device.index != leading.device.index) {
     return fail(bad, "%s: %s is on %s device %d, expected %s device %d like %s", call, what,
@@ -255,8 +266,8 @@ Status take_weights(const char* call, const char* leading_name, const Array& lea
 
 }  // namespace
 
-Status describe_forward(const Array& x, const Array& alpha, const Array& c, const Array* bias,
-                        const Geometry& geometry, ConvDesc& desc) noexcept {
+Status describe_forward(const Array& x, const Array& alpha, const Array& c, const Array* bias, const Geometry& geometry,
+                        ConvDesc& desc) noexcept {
   const char* call = "forward";
   if (Status status = check_leading(call, "x", x); !status.ok()) return status;
   ConvDesc d;
@@ -374,10 +385,18 @@ Status bind_output(Output output, const Array& array, ConvDesc& d) noexcept {
     return fail(StatusCode::invalid_buffer, "%s: out (%s) is read-only, expected writable memory", call, what);
   }
   switch (output) {
-    case Output::y: take_strides(array, d.y_strides); break;
-    case Output::dx: take_strides(array, d.x_strides); break;
-    case Output::dalpha: take_strides(array, d.alpha_strides); break;
-    case Output::dc: take_strides(array, d.c_strides); break;
+    case Output::y:
+      take_strides(array, d.y_strides);
+      break;
+    case Output::dx:
+      take_strides(array, d.x_strides);
+      break;
+    case Output::dalpha:
+      take_strides(array, d.alpha_strides);
+      break;
+    case Output::dc:
+      take_strides(array, d.c_strides);
+      break;
   }
   return {};
 }

@@ -12,7 +12,6 @@ const char* name(Operation operation) noexcept;
 Status validate(Operation operation, const ConvDesc& desc, const Context& context) noexcept;
 
 // The descriptor and the arrays it describes.
-Status validate(Operation operation, const ConvDesc& desc, const Arguments& arguments,
-                const Context& context) noexcept;
+Status validate(Operation operation, const ConvDesc& desc, const Arguments& arguments, const Context& context) noexcept;
 
 }  // namespace leancore::detail

@@ -20,14 +20,14 @@ namespace test {
 inline int failures = 0;
 inline long checks = 0;
 
-#define CHECK(condition, ...)                                                     \
-  do {                                                                            \
-    ++test::checks;                                                               \
-    if (!(condition) && ++test::failures <= 20) {                                 \
+#define CHECK(condition, ...)                                                       \
+  do {                                                                              \
+    ++test::checks;                                                                 \
+    if (!(condition) && ++test::failures <= 20) {                                   \
       std::fprintf(stderr, "%s:%d: %s is false: ", __FILE__, __LINE__, #condition); \
-      std::fprintf(stderr, __VA_ARGS__);                                          \
-      std::fprintf(stderr, "\n");                                                 \
-    }                                                                             \
+      std::fprintf(stderr, __VA_ARGS__);                                            \
+      std::fprintf(stderr, "\n");                                                   \
+    }                                                                               \
   } while (0)
 
 // To be returned from main.
@@ -50,9 +50,7 @@ class Random {
     return lowest + static_cast<std::int64_t>(next() % static_cast<std::uint64_t>(highest - lowest + 1));
   }
   double uniform() { return static_cast<double>(next() >> 11) * 0x1p-53; }
-  double normal() {
-    return std::sqrt(-2.0 * std::log(uniform() + 0x1p-60)) * std::cos(6.283185307179586 * uniform());
-  }
+  double normal() { return std::sqrt(-2.0 * std::log(uniform() + 0x1p-60)) * std::cos(6.283185307179586 * uniform()); }
   template <typename T, std::size_t n>
   T pick(const T (&list)[n]) {
     return list[static_cast<std::size_t>(integer(0, static_cast<std::int64_t>(n) - 1))];
@@ -155,8 +153,7 @@ enum class Layout { channels_first, channels_last, scattered };
 
 // Sets all strides: compact, channels-last, or a random order of axes with gaps and negative directions.
 inline void set_layout(leancore::ConvDesc& d, Layout layout, Random& random) {
-  const leancore::ConvDesc compact =
-      leancore::compact_desc(d.dtype, d.dims, d.batch, d.c_in, d.c_out, d.extents);
+  const leancore::ConvDesc compact = leancore::compact_desc(d.dtype, d.dims, d.batch, d.c_in, d.c_out, d.extents);
   leancore::ConvDesc of_y = compact;
   for (int a = 0; a < d.dims; ++a) of_y.extents[a] = d.y_extent(a);
   of_y = leancore::compact_desc(d.dtype, d.dims, d.batch, d.c_in, d.c_out, of_y.extents);
@@ -244,7 +241,8 @@ struct Arrays {
 
   template <typename Draw>
   void fill(Draw draw) {
-    for (Array<T>* array : {&x, &y, &alpha, &c, &bias}) array->each([&](T& element) { element = static_cast<T>(draw()); });
+    for (Array<T>* array : {&x, &y, &alpha, &c, &bias})
+      array->each([&](T& element) { element = static_cast<T>(draw()); });
   }
 
  private:
@@ -288,8 +286,8 @@ inline std::vector<const char*> implementations() {
   return names;
 }
 
-inline constexpr leancore::Operation operations[] = {
-    leancore::Operation::forward, leancore::Operation::backward_data, leancore::Operation::backward_weight};
+inline constexpr leancore::Operation operations[] = {leancore::Operation::forward, leancore::Operation::backward_data,
+                                                     leancore::Operation::backward_weight};
 inline constexpr const char* operation_names[] = {"forward", "backward_data", "backward_weight"};
 
 }  // namespace test

@@ -33,7 +33,7 @@ void compare(leancore::ConvDesc d, test::Random& random) {
       test::Arrays<T> out(d, flush);
       test::Array<T>& first = operation == leancore::Operation::forward         ? out.y
                               : operation == leancore::Operation::backward_data ? out.x
-                                                                                 : out.alpha;
+                                                                                : out.alpha;
       first.poison();
       out.c.poison();
       const leancore::Status status =
@@ -78,7 +78,8 @@ int main() {
   }
   // The sweep means little unless it has been through every way of cutting a call into tiles.
   for (int dims = 1; dims <= leancore::max_dims; ++dims) {
-    for (int axis = 0; axis <= dims; ++axis) CHECK(tilings.count({dims, axis}), "no case had %d-D, slice axis %d", dims, axis);
+    for (int axis = 0; axis <= dims; ++axis)
+      CHECK(tilings.count({dims, axis}), "no case had %d-D, slice axis %d", dims, axis);
   }
   return test::summary("exact");
 }

@@ -65,8 +65,8 @@ leancore_status leancore_workspace_bytes(int32_t operation, const leancore_conv_
                                          const leancore_context* context, size_t* bytes);
 leancore_status leancore_forward(const leancore_conv_desc* desc, const void* x, const void* alpha, const void* c,
                                  const void* bias, void* y, const leancore_context* context);
-leancore_status leancore_backward_data(const leancore_conv_desc* desc, const void* dy, const void* alpha,
-                                       const void* c, void* dx, const leancore_context* context);
+leancore_status leancore_backward_data(const leancore_conv_desc* desc, const void* dy, const void* alpha, const void* c,
+                                       void* dx, const leancore_context* context);
 leancore_status leancore_backward_weight(const leancore_conv_desc* desc, const void* x, const void* dy, void* dalpha,
                                          void* dc, const leancore_context* context);
 

@@ -15,8 +15,8 @@
 //   leancore::check(leancore::forward(desc, x, alpha, c, nullptr, y, context));
 #pragma once
 
-#include "leancore/arrays.hpp"  // IWYU pragma: export
-#include "leancore/conv.hpp"    // IWYU pragma: export
-#include "leancore/error.hpp"   // IWYU pragma: export
-#include "leancore/runtime.hpp" // IWYU pragma: export
-#include "leancore/types.hpp"   // IWYU pragma: export
+#include "leancore/arrays.hpp"   // IWYU pragma: export
+#include "leancore/conv.hpp"     // IWYU pragma: export
+#include "leancore/error.hpp"    // IWYU pragma: export
+#include "leancore/runtime.hpp"  // IWYU pragma: export
+#include "leancore/types.hpp"    // IWYU pragma: export

@@ -82,10 +82,10 @@ struct ConvDesc {
 // Where and how to run.
 struct Context {
   Device device = {};
-  void* stream = nullptr;              // CUDA stream; ignored on the CPU
-  void* workspace = nullptr;           // scratch memory of the caller, at least the size that workspace_bytes answers
-  std::size_t workspace_bytes = 0;     // any alignment will do; contents before and after a call mean nothing
-  std::int32_t threads = 0;            // at most so many threads; 0: as many as the thread runtime offers
+  void* stream = nullptr;                // CUDA stream; ignored on the CPU
+  void* workspace = nullptr;             // scratch memory of the caller, at least the size that workspace_bytes answers
+  std::size_t workspace_bytes = 0;       // any alignment will do; contents before and after a call mean nothing
+  std::int32_t threads = 0;              // at most so many threads; 0: as many as the thread runtime offers
   const char* implementation = nullptr;  // force one by name (see runtime.hpp); nullptr: the best that applies
 };
 

@@ -4,18 +4,9 @@
 
 #include "cpu/vec.inl"
 // After vec.inl, in this order:
-#include "cpu/pack.inl"
 #include "cpu/microkernel.inl"
+#include "cpu/pack.inl"
 #include "cpu/weight_kernel.inl"
-
-// Output channels are dealt to panels of nearly equal height; panels with and without stencil do not mix.
-struct PanelSplit {
-  std::int64_t channels;
-  std::int64_t panels;
-
-  explicit PanelSplit(std::int64_t count) : channels(count), panels((count + panel_rows - 1) / panel_rows) {}
-  [[nodiscard]] std::int64_t first(std::int64_t panel) const { return panel * channels / panels; }
-};
 
 template <typename T>
 class Driver {
@@ -114,9 +105,7 @@ class Driver {
     out_compact_ = fill_inner(w_.out_inner, false);
   }
 
-  [[nodiscard]] int column(int axis, int direction) const {
-    return direction < 0 ? axis - 1 : 2 * p_.dims - axis;
-  }
+  [[nodiscard]] int column(int axis, int direction) const { return direction < 0 ? axis - 1 : 2 * p_.dims - axis; }
 
   [[nodiscard]] std::int64_t slice_rows(std::int64_t slice) const {
     return std::min(plan_.rows, p_.axis_extent(plan_.slice_axis) - slice * plan_.rows);
@@ -287,14 +276,13 @@ class Driver {
 
   // ---- forward ----
 
+  // Panels with and without stencil do not mix.
   template <typename Visit>
   void over_panels(Visit visit) const {
-    const PanelSplit with_stencil(p_.diagonal()), without(p_.c_out - p_.diagonal());
-    for (std::int64_t i = 0; i < with_stencil.panels; ++i) {
-      visit(with_stencil.first(i), with_stencil.first(i + 1) - with_stencil.first(i), true);
-    }
-    for (std::int64_t i = 0; i < without.panels; ++i) {
-      visit(p_.diagonal() + without.first(i), without.first(i + 1) - without.first(i), false);
+    const Split with_stencil(p_.diagonal(), panel_rows), without(p_.c_out - p_.diagonal(), panel_rows);
+    for (std::int64_t i = 0; i < with_stencil.parts; ++i) visit(with_stencil.first(i), with_stencil.size(i), true);
+    for (std::int64_t i = 0; i < without.parts; ++i) {
+      visit(p_.diagonal() + without.first(i), without.size(i), false);
     }
   }
 
@@ -320,7 +308,8 @@ class Driver {
       const std::int64_t end = std::min(step.pixels, begin + stretch);
       over_panels([&](std::int64_t first, std::int64_t rows, bool stencil) {
         const Panel<T> panel{first, w_.alpha + first * p_.c_in, w_.c + first * tile.columns, w_.bias + first};
-        const ForwardBlock<T> compute = stencil ? forward_blocks<T, true>[rows] : forward_blocks<T, false>[rows];
+        const auto height = static_cast<std::size_t>(rows - 1);
+        const ForwardBlock<T> compute = stencil ? forward_blocks<T, true>[height] : forward_blocks<T, false>[height];
         for (std::int64_t q = begin; q < end; q += block) compute(tile, panel, q);
       });
     }

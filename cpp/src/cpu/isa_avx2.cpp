@@ -19,14 +19,13 @@ namespace {
 #pragma GCC pop_options
 #endif
 
-
 namespace leancore::detail::cpu {
 
 constinit const Implementation avx2 = {
     "avx2",
     "256-bit vectors, AVX2 and FMA",
     DeviceType::cpu,
-    [] { return static_cast<bool>(__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")); },
+    [] { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); },
     family_supports,
     workspace_bytes,
     run,

@@ -7,5 +7,6 @@ namespace leancore::detail::cpu {
 
 extern const Implementation generic;  // 128-bit vectors of the baseline: SSE2 on x86-64, NEON on aarch64
 extern const Implementation avx2;     // x86-64 with AVX2 and FMA
+extern const Implementation avx512;   // x86-64 with AVX-512 F, BW, DQ, VL
 
 }  // namespace leancore::detail::cpu

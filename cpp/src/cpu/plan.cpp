@@ -10,8 +10,12 @@ namespace {
 
 constexpr std::int64_t cache_bytes = 320 * 1024;  // what a tile may take of a core's second-level cache
 
-std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
-std::int64_t round_up(std::int64_t a, std::int64_t b) { return ceil_div(a, b) * b; }
+std::int64_t ceil_div(std::int64_t a, std::int64_t b) {
+  return (a + b - 1) / b;
+}
+std::int64_t round_up(std::int64_t a, std::int64_t b) {
+  return ceil_div(a, b) * b;
+}
 
 // An odd number of 64-byte lines: rows of equal position then spread over all cache sets.
 std::int64_t spread_row(std::int64_t elements, std::int64_t element_size) {
@@ -29,8 +33,8 @@ std::int64_t inner_pixels(const Problem& p, int slice_axis) {
 // Work per pixel in units of a vector multiply-add, for choosing among ways to cut; only the order matters.
 double cost(const Problem& p, std::int64_t run, std::int64_t halo, int walked_axes, std::int64_t vector) {
   const double pixels = static_cast<double>(run), c_in = static_cast<double>(p.c_in);
-  const double packed = c_in * (pixels + 2.0 * static_cast<double>(halo)) / pixels *
-                        (walked_axes > 1 ? 2.0 * walked_axes - 1.0 : 1.0);
+  const double packed =
+      c_in * (pixels + 2.0 * static_cast<double>(halo)) / pixels * (walked_axes > 1 ? 2.0 * walked_axes - 1.0 : 1.0);
   const double weights = c_in * static_cast<double>(p.c_out) / pixels;
   const double filled = static_cast<double>(round_up(run, 2 * vector)) / pixels;
   const double products = (c_in + 2.0 * p.dims) * static_cast<double>(p.c_out) / static_cast<double>(vector);
@@ -77,9 +81,14 @@ Plan make_plan(const Problem& p, std::int64_t element_size, std::int64_t vector,
   const std::int64_t total = p.batch * p.pixels();
   if (total == 0) return best;
 
+  // Lanes bound the parallelism of weight gradients; each costs a pass over a matrix of partial sums.
+  std::int64_t lanes = 1;
+  while (weight && lanes < 32 && total / (2 * lanes) >= 256) lanes *= 2;
+
   // Long runs amortise what is done once per tile (for weight gradients: the sums across a vector); enough tiles keep
   // every core busy.
-  const std::int64_t longest = std::clamp<std::int64_t>(total / 16, 64, weight ? 1024 : 512);
+  const std::int64_t longest =
+      weight ? std::clamp<std::int64_t>(total / lanes, 64, 1024) : std::clamp<std::int64_t>(total / 16, 64, 512);
   const std::int64_t channels = std::max<std::int64_t>(1, p.c_in + (weight ? p.c_out : 0));
   const std::int64_t budget = std::max<std::int64_t>(1, (weight ? 4 : 1) * cache_bytes / (channels * element_size));
 
@@ -120,11 +129,8 @@ Plan make_plan(const Problem& p, std::int64_t element_size, std::int64_t vector,
   best.chunk = best.slots > 1 ? std::clamp<std::int64_t>(best.walk * best.slices / 32, 4, 64) : 1;
   best.units = ceil_div(best.walk, best.chunk) * best.slices;
 
-  if (weight) {
-    // Lanes bound the parallelism, and each costs a pass over a matrix of partial sums.
-    best.lanes = 1;
-    while (best.lanes < 32 && 2 * best.lanes <= best.units && total / (2 * best.lanes) >= 256) best.lanes *= 2;
-  }
+  while (lanes > best.units) lanes /= 2;
+  best.lanes = lanes;
   return best;
 }
 

@@ -49,17 +49,17 @@ Problem make_problem(Operation operation, const ConvDesc& desc);
 
 struct Plan {
   int slice_axis = 0;
-  std::int64_t inner = 0;   // pixels in one step along the slice axis
-  std::int64_t rows = 0;    // steps in a slice; the last slice may have fewer
+  std::int64_t inner = 0;  // pixels in one step along the slice axis
+  std::int64_t rows = 0;   // steps in a slice; the last slice may have fewer
   std::int64_t slices = 0;
-  std::int64_t run = 0;     // rows * inner
-  std::int64_t margin = 0;  // elements before and after the run in a packed row
-  std::int64_t row_length = 0;   // distance of two channels in a slot
-  std::int64_t slot_size = 0;    // elements
-  int slots = 0;            // 1 + 2 per walked spatial axis
-  std::int64_t walk = 0;    // positions of all axes outside the slice axis
-  std::int64_t chunk = 0;   // successive positions that one unit of work walks
-  std::int64_t units = 0;   // chunks * slices
+  std::int64_t run = 0;         // rows * inner
+  std::int64_t margin = 0;      // elements before and after the run in a packed row
+  std::int64_t row_length = 0;  // distance of two channels in a slot
+  std::int64_t slot_size = 0;   // elements
+  int slots = 0;                // 1 + 2 per walked spatial axis
+  std::int64_t walk = 0;        // positions of all axes outside the slice axis
+  std::int64_t chunk = 0;       // successive positions that one unit of work walks
+  std::int64_t units = 0;       // chunks * slices
 
   // backward_weight: units are dealt in order to `lanes`, each with partial sums of its own.
   std::int64_t lanes = 0;

@@ -1,7 +1,8 @@
 // Weight gradients of one tile: sums over its pixels, pixels along the vectors of both operands.
 
-inline constexpr int weight_rows = 3;     // channels of dy
-inline constexpr int weight_columns = 4;  // channels of x
+// Sums, one vector of every row and one of a column: all of 16 registers, or 31 of 32.
+inline constexpr int weight_rows = LEANCORE_VECTOR_BYTES == 64 ? 6 : 3;  // channels of dy
+inline constexpr int weight_columns = 4;                                 // channels of x
 
 // Packed pixels of one tile; both operands start at the first pixel of channel 0.
 template <typename T>
@@ -32,32 +33,34 @@ void weight_block(const WeightTile<T>& tile, std::int64_t row, std::int64_t colu
   const std::int64_t full = tile.pixels - tile.pixels % S::width;
   for (std::int64_t q = 0; q < full; q += S::width) {
     vec left[rows];
-#pragma GCC unroll 8
+#pragma GCC unroll 16
     for (int r = 0; r < rows; ++r) left[r] = S::load(dy + r * tile.dy_row_length + q);
-#pragma GCC unroll 8
+#pragma GCC unroll 16
     for (int k = 0; k < columns; ++k) {
       const vec right = S::load(x + k * tile.x_row_length + q);
-#pragma GCC unroll 8
+#pragma GCC unroll 16
       for (int r = 0; r < rows; ++r) sums[r][k] += left[r] * right;
     }
   }
   if (full < tile.pixels) {
     const auto exists = S::load(tile.tail);
-#pragma GCC unroll 8
+#pragma GCC unroll 16
     for (int k = 0; k < columns; ++k) {
       const vec right = keep<T>(exists, S::load(x + k * tile.x_row_length + full));
-#pragma GCC unroll 8
+#pragma GCC unroll 16
       for (int r = 0; r < rows; ++r) {
         sums[r][k] += keep<T>(exists, S::load(dy + r * tile.dy_row_length + full)) * right;
       }
     }
   }
-#pragma GCC unroll 8
+#pragma GCC unroll 16
   for (int r = 0; r < rows; ++r) {
-#pragma GCC unroll 8
-    for (int k = 0; k < columns; ++k) {
-      T& target = dalpha[(row + r) * dalpha_row + column + k];
-      target = (tile.first ? T{} : target) + S::sum(sums[r][k]);
+    T* target = dalpha + (row + r) * dalpha_row + column;
+    if constexpr (columns == 4) {
+      S::sum_four(target, !tile.first, sums[r][0], sums[r][1], sums[r][2], sums[r][3]);
+    } else {
+#pragma GCC unroll 16
+      for (int k = 0; k < columns; ++k) target[k] = (tile.first ? T{} : target[k]) + S::sum(sums[r][k]);
     }
   }
 }
@@ -65,13 +68,12 @@ void weight_block(const WeightTile<T>& tile, std::int64_t row, std::int64_t colu
 template <typename T>
 using WeightBlock = void (*)(const WeightTile<T>&, std::int64_t, std::int64_t, T*, std::int64_t);
 
-template <typename T, int rows>
-inline constexpr WeightBlock<T> weight_blocks_of[weight_columns + 1] = {
-    nullptr, weight_block<T, rows, 1>, weight_block<T, rows, 2>, weight_block<T, rows, 3>, weight_block<T, rows, 4>};
-
+// By rows and columns, from 1: [(rows - 1) * weight_columns + columns - 1].
 template <typename T>
-inline constexpr const WeightBlock<T>* weight_blocks[weight_rows + 1] = {nullptr, weight_blocks_of<T, 1>,
-                                                                         weight_blocks_of<T, 2>, weight_blocks_of<T, 3>};
+inline constexpr auto weight_blocks = []<std::size_t... i>(std::index_sequence<i...>) {
+  return std::array<WeightBlock<T>, sizeof...(i)>{
+      weight_block<T, static_cast<int>(i) / weight_columns + 1, static_cast<int>(i) % weight_columns + 1>...};
+}(std::make_index_sequence<weight_rows * weight_columns>{});
 
 // dalpha (c_out, c_in) (+)= dy xT
 template <typename T>
@@ -79,13 +81,14 @@ void add_dalpha(const WeightTile<T>& tile, std::int64_t c_out, std::int64_t c_in
   // As many channels of x as stay in half of the first-level cache while all of dy passes by.
   const std::int64_t bytes_per_row = tile.pixels * static_cast<std::int64_t>(sizeof(T));
   const std::int64_t held = std::max<std::int64_t>(1, 16 * 1024 / bytes_per_row / weight_columns) * weight_columns;
+  const Split row_split(c_out, weight_rows);
   for (std::int64_t begin = 0; begin < c_in; begin += held) {
-    const std::int64_t end = std::min(c_in, begin + held);
-    for (std::int64_t row = 0; row < c_out; row += weight_rows) {
-      const auto rows = std::min<std::int64_t>(weight_rows, c_out - row);
-      for (std::int64_t column = begin; column < end; column += weight_columns) {
-        const auto columns = std::min<std::int64_t>(weight_columns, end - column);
-        weight_blocks<T>[rows][columns](tile, row, column, dalpha, c_in);
+    const Split column_split(std::min(held, c_in - begin), weight_columns);
+    for (std::int64_t i = 0; i < row_split.parts; ++i) {
+      for (std::int64_t j = 0; j < column_split.parts; ++j) {
+        const std::int64_t block = (row_split.size(i) - 1) * weight_columns + column_split.size(j) - 1;
+        weight_blocks<T>[static_cast<std::size_t>(block)](tile, row_split.first(i), begin + column_split.first(j),
+                                                          dalpha, c_in);
       }
     }
   }
@@ -132,9 +135,9 @@ void add_dc(const WeightTile<T>& tile, const TapList<T>& taps, std::int64_t diag
     for (int t = 0; t < taps.count; ++t) {
       const Tap<T>& tap = taps.taps[t];
       const T* neighbour = own + tap.offset;
-      dc[j * columns + tap.column] +=
-          tap.mask == nullptr ? tap_sum<T, false>(dy, neighbour, nullptr, tile.pixels, tile.tail)
-                              : tap_sum<T, true>(dy, neighbour, tap.mask, tile.pixels, tile.tail);
+      dc[j * columns + tap.column] += tap.mask == nullptr
+                                          ? tap_sum<T, false>(dy, neighbour, nullptr, tile.pixels, tile.tail)
+                                          : tap_sum<T, true>(dy, neighbour, tap.mask, tile.pixels, tile.tail);
     }
   }
 }

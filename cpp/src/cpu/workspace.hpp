@@ -29,19 +29,19 @@ class Arena {
 
 template <typename T, typename Mask>
 struct Workspace {
-  T* alpha = nullptr;  // by panels of output channels, each [c_in][rows]
-  T* c = nullptr;      // [diagonal][columns]
-  T* bias = nullptr;   // [c_out]
-  Mask* masks = nullptr;             // [column of c][mask_length]: which pixels of the run have this neighbour
-  Mask* tail = nullptr;              // which pixels of the last, partial vector of a whole tile exist, and of the last
+  T* alpha = nullptr;     // by panels of output channels, each [c_in][rows]
+  T* c = nullptr;         // [diagonal][columns]
+  T* bias = nullptr;      // [c_out]
+  Mask* masks = nullptr;  // [column of c][mask_length]: which pixels of the run have this neighbour
+  Mask* tail = nullptr;   // which pixels of the last, partial vector of a whole tile exist, and of the last
   std::int64_t mask_length = 0;
   std::int64_t* in_inner = nullptr;  // offsets in `in` of the pixels of a row
   std::int64_t* out_inner = nullptr;
   std::int64_t* pixel_offset = nullptr;   // offsets in `out` of the pixels of the run
   std::int64_t* vector_offset = nullptr;  // the same of whole vectors, negative where they are not contiguous
-  T* slots = nullptr;                // [thread][slot][channel][row_length]
-  T* out_tile = nullptr;             // [thread][channel][out_row_length]
-  T* partial = nullptr;              // [lane][partial_size]: dalpha, then dc
+  T* slots = nullptr;                     // [thread][slot][channel][row_length]
+  T* out_tile = nullptr;                  // [thread][channel][out_row_length]
+  T* partial = nullptr;                   // [lane][partial_size]: dalpha, then dc
   std::int64_t partial_size = 0;
 
   Workspace(Arena& arena, const Problem& p, const Plan& plan, std::int64_t vector, int threads, bool weight) {

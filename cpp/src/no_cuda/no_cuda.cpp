@@ -4,8 +4,12 @@
 
 namespace leancore {
 
-std::span<const detail::Implementation* const> detail::cuda_implementations() noexcept { return {}; }
+std::span<const detail::Implementation* const> detail::cuda_implementations() noexcept {
+  return {};
+}
 
-const char* cuda_status() noexcept { return "built without CUDA"; }
+const char* cuda_status() noexcept {
+  return "built without CUDA";
+}
 
 }  // namespace leancore

@@ -26,7 +26,9 @@ struct Position {
 };
 
 // Tap k moves along one axis: columns 0..d-1 are the -1 taps from the outermost axis in, d..2d-1 mirror them.
-int tap_axis(int k, int dims) { return k < dims ? k : 2 * dims - 1 - k; }
+int tap_axis(int k, int dims) {
+  return k < dims ? k : 2 * dims - 1 - k;
+}
 std::int64_t tap_step(int k, int dims, const ConvDesc& d) {
   return (k < dims ? -1 : 1) * d.dilation[tap_axis(k, dims)];
 }
@@ -82,9 +84,8 @@ class Reference {
   void backward_weight(std::int64_t o) const {
     for (std::int64_t i = 0; args.dalpha && i < d.c_in; ++i) {
       double sum = 0.0;
-      over_outputs([&](std::int64_t n, const Position& p, const Position& centre) {
-        sum += dy(n, o, p) * x(n, i, centre);
-      });
+      over_outputs(
+          [&](std::int64_t n, const Position& p, const Position& centre) { sum += dy(n, o, p) * x(n, i, centre); });
       store(args.dalpha, o * d.alpha_strides[0] + i * d.alpha_strides[1], sum);
     }
     for (int k = 0; args.dc && o < d.diagonal() && k < 2 * d.dims; ++k) {
@@ -118,9 +119,7 @@ class Reference {
   [[nodiscard]] double alpha(std::int64_t o, std::int64_t i) const {
     return load(args.alpha, o * d.alpha_strides[0] + i * d.alpha_strides[1]);
   }
-  [[nodiscard]] double c(std::int64_t j, int k) const {
-    return load(args.c, j * d.c_strides[0] + k * d.c_strides[1]);
-  }
+  [[nodiscard]] double c(std::int64_t j, int k) const { return load(args.c, j * d.c_strides[0] + k * d.c_strides[1]); }
 
   // Moves p by tap k; false when it leaves the image.
   bool shift(Position& p, int k) const {

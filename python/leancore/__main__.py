@@ -1,4 +1,4 @@
-"""``python -m leancore``: the command line, and ``--cmake-dir`` for builds that link the C++ library of this package."""
+"""``python -m leancore``: the command line, and ``--cmake-dir`` for builds that link the C++ library in here."""
 
 import sys
 from pathlib import Path

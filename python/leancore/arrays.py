@@ -232,7 +232,7 @@ def _torch(kind: type) -> _Framework:
 
     def check(function: str, name: str, tensor: torch.Tensor) -> None:
         if not plain or tensor.is_meta:
-            raise TypeError(f"{function}: {name} is a {kind.__qualname__} on {tensor.device}, which has no data to read")
+            raise TypeError(f"{function}: {name} is a {kind.__qualname__} on {tensor.device}, without data to read")
         if tensor.layout is not torch.strided or tensor.is_quantized:
             raise TypeError(f"{function}: {name} is a sparse or quantised tensor, expected a dense one")
         if tensor.requires_grad:

@@ -73,7 +73,7 @@ def backward_data(
     dy, alpha, c = (np.asarray(a, np.float64) for a in (dy, alpha, c))
     dims, m = dy.ndim - 2, min(alpha.shape)
     steps, gaps = _per_axis(stride, dims), _per_axis(dilation, dims)
-    extents = [n * s for n, s in zip(dy.shape[2:], steps)] if x_shape is None else list(x_shape[2:])
+    extents = [n * s for n, s in zip(dy.shape[2:], steps, strict=True)] if x_shape is None else list(x_shape[2:])
     dx = np.zeros((dy.shape[0], alpha.shape[1], *extents))
     dx[(slice(None), slice(None), *(slice(None, None, s) for s in steps))] = np.einsum("oi,no...->ni...", alpha, dy)
     for k, (axis, offset) in enumerate(_taps(dims, gaps)):

@@ -5,19 +5,22 @@ derivative of forward, backward-data and backward-weight is again one of them. E
 backward, jvp and vmap are written in terms of the other two.
 """
 
+# mypy: disable-error-code="no-untyped-call"
+
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import torch
-from torch import Tensor
+from torch._compile import _disable_dynamo
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.autograd import Function, forward_ad
 from torch.fx.experimental.proxy_tensor import get_proxy_mode
 
 import leancore
+import torch
+from torch import Tensor
 
 _DTYPES = (torch.float32, torch.float64)
 _HALF = (torch.bfloat16, torch.float16)
@@ -77,7 +80,7 @@ def _lean_conv(
     for name, t in (("x", x), ("alpha", alpha), ("c", c), ("bias", bias)):
         if t is not None or name != "bias":
             _check_tensor(name, t)
-    if torch.is_autocast_enabled(x.device.type):
+    if x.device.type in ("cpu", "cuda") and torch.is_autocast_enabled(x.device.type):
         x, alpha, c = _from_half(x), _from_half(alpha), _from_half(c)
         bias = None if bias is None else _from_half(bias)
     if x.dtype not in _DTYPES:
@@ -92,11 +95,12 @@ def _lean_conv(
     if not 1 <= dims <= 4:
         raise ValueError(f"lean_conv: x has shape {tuple(x.shape)}, expected (N, c_in, 1 to 4 spatial axes)")
     geometry = (_per_axis("stride", stride, dims), _per_axis("dilation", dilation, dims))
-    return _Forward.apply(x, alpha, c, bias, *geometry)
+    y: Tensor = _Forward.apply(x, alpha, c, bias, *geometry)
+    return y
 
 
 # Not torch.compiler.disable: that imports the whole compiler together with this file.
-_outside_the_graph = torch._disable_dynamo(_lean_conv)  # type: ignore[no-untyped-call]
+_outside_the_graph = _disable_dynamo(_lean_conv)
 
 
 def _for_outer_levels(jvp: Callable[..., Any]) -> Callable[..., Any]:
@@ -133,7 +137,7 @@ class _Forward(Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Tensor) -> None:
-        x, alpha, c, bias, stride, dilation = inputs
+        x, alpha, c, _, stride, dilation = inputs
         # Keep for backward only what the wanted gradients read: x alone can be most of a network's memory.
         need_x = ctx.needs_input_grad[0]
         need_weights = ctx.needs_input_grad[1] or ctx.needs_input_grad[2]
@@ -144,7 +148,7 @@ class _Forward(Function):
         ctx.geometry = (stride, dilation)
 
     @staticmethod
-    def backward(ctx: Any, dy: Tensor | None) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, dy: Tensor | None) -> Any:
         dx = dalpha = dc = dbias = None
         if dy is not None:
             x, alpha, c = ctx.saved_tensors
@@ -159,7 +163,7 @@ class _Forward(Function):
 
     @staticmethod
     @_for_outer_levels
-    def jvp(ctx: Any, x_t: Any, alpha_t: Any, c_t: Any, bias_t: Any, *_: Any) -> Any:  # type: ignore[override]
+    def jvp(ctx: Any, x_t: Any, alpha_t: Any, c_t: Any, bias_t: Any, *_: Any) -> Any:
         x, alpha, c = _primals(ctx)
         terms = []
         if x_t is not None:
@@ -202,7 +206,7 @@ class _BackwardData(Function):
         ctx.geometry = (stride, dilation)
 
     @staticmethod
-    def backward(ctx: Any, g: Tensor | None) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, g: Tensor | None) -> Any:
         ddy = dalpha = dc = None
         if g is not None:
             dy, alpha, c = ctx.saved_tensors
@@ -214,7 +218,7 @@ class _BackwardData(Function):
 
     @staticmethod
     @_for_outer_levels
-    def jvp(ctx: Any, dy_t: Any, alpha_t: Any, c_t: Any, *_: Any) -> Any:  # type: ignore[override]
+    def jvp(ctx: Any, dy_t: Any, alpha_t: Any, c_t: Any, *_: Any) -> Any:
         dy, alpha, c = _primals(ctx)
         terms = []
         if dy_t is not None:
@@ -253,7 +257,7 @@ class _BackwardWeight(Function):
         ctx.geometry = (stride, dilation)
 
     @staticmethod
-    def backward(ctx: Any, galpha: Tensor | None, gc: Tensor | None) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, galpha: Tensor | None, gc: Tensor | None) -> Any:
         dx = ddy = None
         given = galpha if galpha is not None else gc
         if given is not None:
@@ -270,14 +274,14 @@ class _BackwardWeight(Function):
 
     @staticmethod
     @_for_outer_levels
-    def jvp(ctx: Any, x_t: Any, dy_t: Any, *_: Any) -> Any:  # type: ignore[override]
+    def jvp(ctx: Any, x_t: Any, dy_t: Any, *_: Any) -> Any:
         x, dy = _primals(ctx)
         terms = []
         if x_t is not None:
             terms.append(_BackwardWeight.apply(x_t, dy, *ctx.geometry))
         if dy_t is not None:
             terms.append(_BackwardWeight.apply(x, dy_t, *ctx.geometry))
-        return tuple(_sum(list(parts)) for parts in zip(*terms))
+        return tuple(_sum(list(parts)) for parts in zip(*terms, strict=True))
 
     @staticmethod
     def vmap(info: Any, in_dims: Any, x: Any, dy: Any, stride: Any, dilation: Any) -> Any:
@@ -344,7 +348,7 @@ def _abstract_forward(x: Tensor, alpha: Tensor, c: Tensor, bias: Tensor | None, 
         raise ValueError(f"forward: c has shape {tuple(c.shape)}, expected (min(c_in, c_out), 2 dims) = {diagonal}")
     if bias is not None and tuple(bias.shape) != (alpha.shape[0],):
         raise ValueError(f"forward: bias has shape {tuple(bias.shape)}, expected (c_out,) = ({alpha.shape[0]},)")
-    extents = [(n - 1) // s + 1 if n else 0 for n, s in zip(x.shape[2:], stride)]
+    extents = [(n - 1) // s + 1 if n else 0 for n, s in zip(x.shape[2:], stride, strict=True)]
     return _empty_in_layout_of(x, (x.shape[0], alpha.shape[0], *extents))
 
 
@@ -352,7 +356,7 @@ def _empty_in_layout_of(like: Tensor, shape: Sequence[int]) -> Tensor:
     """Dense, with the axes in memory in the order that `like` has them: the rule of the array functions."""
     order = list(range(like.dim()))
     if not like.is_contiguous():
-        order.sort(key=lambda axis: -like.stride(axis))
+        order.sort(key=like.stride, reverse=True)
     strides, step = [0] * len(order), 1
     for axis in reversed(order):
         strides[axis] = step
@@ -379,14 +383,14 @@ def _fold(t: Tensor, dim: int) -> Tensor:
 
 
 def _unfold(t: Tensor, info: Any) -> Tensor:
-    return t.unflatten(0, (info.batch_size, t.shape[0] // info.batch_size))
+    return t.view(info.batch_size, t.shape[0] // info.batch_size, *t.shape[1:])
 
 
 def _one_by_one(function: Any, info: Any, in_dims: Any, *args: Any) -> Any:
     results = [
-        function.apply(*(a.select(d, i) if isinstance(d, int) else a for a, d in zip(args, in_dims)))
+        function.apply(*(a.select(d, i) if isinstance(d, int) else a for a, d in zip(args, in_dims, strict=True)))
         for i in range(info.batch_size)
     ]
     if isinstance(results[0], tuple):
-        return tuple(torch.stack(parts) for parts in zip(*results)), (0,) * len(results[0])
+        return tuple(torch.stack(parts) for parts in zip(*results, strict=True)), (0,) * len(results[0])
     return torch.stack(results), 0

@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-
 from leancore.torch.functional import lean_conv
+from torch import Tensor, nn
 
 
 class _LeanConv(nn.Module):

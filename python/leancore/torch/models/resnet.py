@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch.nn.functional as F
-from torch import Tensor, nn
 
 from leancore.torch.modules import LeanConv2d
+from torch import Tensor, nn
 
 
 def _convolution(lean: bool, c_in: int, c_out: int) -> nn.Module:
@@ -32,7 +32,7 @@ class Step(nn.Module):
         self.new_channels = c_out - c_in
 
     def forward(self, y: Tensor) -> Tensor:
-        z = self.conv1(F.relu(self.norm1(y), inplace=True))
+        z: Tensor = self.conv1(F.relu(self.norm1(y), inplace=True))
         z = self.conv2(F.relu(self.norm2(z), inplace=True))
         if self.new_channels:
             y = F.pad(y, (0, 0, 0, 0, 0, self.new_channels))
@@ -62,7 +62,7 @@ class ResNet(nn.Module):
         self.opening = nn.Sequential(_dense(in_channels, widths[0]), nn.BatchNorm2d(widths[0]), nn.ReLU(inplace=True))
         self.blocks = nn.ModuleList()
         c_in = widths[0]
-        for width, count in zip(widths, steps):
+        for width, count in zip(widths, steps, strict=True):
             block = nn.Sequential()
             for _ in range(count):
                 block.append(Step(c_in, width, lean=lean))
@@ -72,9 +72,10 @@ class ResNet(nn.Module):
         self.classifier = nn.Linear(c_in, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.opening(x)
+        y: Tensor = self.opening(x)
         for k, block in enumerate(self.blocks):
             if k > 0:
                 y = F.avg_pool2d(y, 2, ceil_mode=True)
             y = block(y)
-        return self.classifier(F.relu(self.norm(y), inplace=True).mean((2, 3)))
+        scores: Tensor = self.classifier(F.relu(self.norm(y), inplace=True).mean((2, 3)))
+        return scores

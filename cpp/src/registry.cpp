@@ -1,12 +1,15 @@
 #include "registry.hpp"
 
+#include <atomic>
 #include <cstdlib>
 #include <cstring>
+#include <iterator>
 #include <string>
 
 #include "cpu/kernels.hpp"
 #include "leancore/runtime.hpp"
 #include "reference/reference.hpp"
+#include "self_test.hpp"
 #include "status.hpp"
 #include "validate.hpp"
 
@@ -30,6 +33,18 @@ const std::string& isa_from_environment() {
     return std::string(text ? text : "");
   }();
   return isa;
+}
+
+// The processor can execute it, and it computes there what it should. Asked once for each row of the list.
+bool usable(const Implementation& candidate) {
+  if (candidate.device != DeviceType::cpu || &candidate == &reference::implementation) return candidate.available();
+  static std::atomic<int> answers[std::size(cpu_list)];  // 0: not asked yet, 1: yes, 2: no
+  for (std::size_t i = 0; i < std::size(cpu_list); ++i) {
+    if (cpu_list[i] != &candidate) continue;
+    if (answers[i] == 0) answers[i] = candidate.available() && passes_self_test(candidate) ? 1 : 2;
+    return answers[i] == 1;
+  }
+  return false;
 }
 
 // A forced kernel keeps the reference behind it, for what the kernel does not support.
@@ -56,16 +71,17 @@ Status choose(Operation operation, const ConvDesc& desc, const Context& context,
   for (const Implementation* candidate : list) {
     if (std::strcmp(candidate->name, forced) == 0) {
       known = true;
-      available = candidate->available();
+      available = usable(*candidate);
     }
   }
   if (!known || !available) {
     return fail(StatusCode::runtime_error, "%s: implementation '%s' (%s) %s", name(operation), forced,
                 context.implementation ? "asked for by the caller" : "from LEANCORE_CPU_ISA",
-                known ? "cannot run on this processor" : "is not one of those that `leancore info` lists");
+                known ? "cannot run on this processor, or fails its self-test there"
+                      : "is not one of those that `leancore info` lists");
   }
   for (const Implementation* candidate : list) {
-    if (admitted(*candidate, forced) && candidate->available() && candidate->supports(operation, desc)) {
+    if (admitted(*candidate, forced) && usable(*candidate) && candidate->supports(operation, desc)) {
       implementation = candidate;
       return {};
     }
@@ -83,7 +99,7 @@ ImplementationInfo implementation_info(std::size_t index) noexcept {
   const auto cpu = detail::cpu_implementations(), cuda = detail::cuda_implementations();
   if (index >= cpu.size() + cuda.size()) return {"", "", false};
   const detail::Implementation& row = *(index < cpu.size() ? cpu[index] : cuda[index - cpu.size()]);
-  return {row.name, row.description, row.available()};
+  return {row.name, row.description, detail::usable(row)};
 }
 
 Status selected_implementation(Operation operation, const ConvDesc& desc, const Context& context,

@@ -80,6 +80,10 @@ class GuardedMemory {
   GuardedMemory& operator=(const GuardedMemory&) = delete;
 
   [[nodiscard]] char* data() const { return data_; }
+  void make_read_only() const {
+    const auto page = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
+    if (size_ > 2 * page && mprotect(base_ + page, size_ - 2 * page, PROT_READ) != 0) std::abort();
+  }
 
  private:
   char* base_;
@@ -123,6 +127,7 @@ class Array {
     std::size_t i = 0;
     each([&](T& element) { element = list[i++]; });
   }
+  void make_read_only() const { memory_.make_read_only(); }
   void poison() { std::memset(memory_.data(), 0xff, bytes_); }  // all NaN
 
  private:

@@ -58,8 +58,7 @@ void compare(leancore::ConvDesc d, test::Random& random) {
 
 int main() {
   test::Random random(20260801);
-  int shapes = 0;
-  for (; shapes < 1200; ++shapes) {
+  for (int round = 0; round < 1200; ++round) {
     compare<float>(test::random_problem(random, leancore::DType::f32, 4e5), random);
     compare<double>(test::random_problem(random, leancore::DType::f64, 2e5), random);
   }
@@ -74,6 +73,18 @@ int main() {
     d.c_out = f[2];
     d.extents[0] = f[3];
     d.extents[1] = f[4];
+    for (int i = 0; i < 3; ++i) compare<float>(d, random);
+  }
+  // Rows so long that a tile is a part of one, and its neighbours are other tiles.
+  const std::int64_t walked[][7] = {{3, 40, 5, 3, 4, 900, 0}, {3, 3, 2, 4, 3, 2000, 0}, {4, 30, 3, 2, 3, 2, 600},
+                                    {4, 9, 4, 3, 2, 3, 1200}, {4, 40, 6, 3, 4, 30, 20}, {4, 64, 2, 2, 3, 40, 40}};
+  for (const auto& w : walked) {
+    leancore::ConvDesc d;
+    d.dims = static_cast<std::int32_t>(w[0]);
+    d.batch = 1;
+    d.c_in = w[1];
+    d.c_out = w[2];
+    std::copy_n(w + 3, d.dims, d.extents);
     for (int i = 0; i < 3; ++i) compare<float>(d, random);
   }
   // The sweep means little unless it has been through every way of cutting a call into tiles.

@@ -1,0 +1,55 @@
+// NaN, infinities and signed zeros come out where the definition puts them: every real product is evaluated (0 * NaN is
+// NaN, 0 * Inf is NaN), a neighbour outside the image is not multiplied.
+#include <limits>
+
+#include "support.hpp"
+
+namespace {
+
+template <typename T>
+bool same(T a, T b) {
+  return std::isnan(a) ? std::isnan(b) : a == b && std::signbit(a) == std::signbit(b);
+}
+
+template <typename T>
+void poison_and_compare(leancore::ConvDesc d, test::Random& random) {
+  test::set_layout(d, static_cast<test::Layout>(random.integer(0, 2)), random);
+  test::Arrays<T> in(d);
+  constexpr T infinity = std::numeric_limits<T>::infinity();
+  const T specials[] = {std::numeric_limits<T>::quiet_NaN(), infinity, -infinity, T{-0.0}};
+  in.fill([&] { return random.integer(0, 60) == 0 ? random.pick(specials) : static_cast<T>(random.integer(-1, 1)); });
+  for (const leancore::Operation operation : test::operations) {
+    std::vector<T> expected;
+    const std::vector<const char*> names = test::implementations();
+    for (auto name = names.rbegin(); name != names.rend(); ++name) {  // the reference is last in the list
+      leancore::Context context;
+      context.implementation = *name;
+      test::Arrays<T> out(d);
+      test::Array<T>& first = operation == leancore::Operation::forward         ? out.y
+                              : operation == leancore::Operation::backward_data ? out.x
+                                                                                : out.alpha;
+      leancore::check(test::run(operation, d, in, first.origin(), out.c.origin(), true, context));
+      std::vector<T> got = first.values();
+      if (operation == leancore::Operation::backward_weight) {
+        for (const T value : out.c.values()) got.push_back(value);
+      }
+      if (expected.empty()) expected = got;
+      for (std::size_t i = 0; i < got.size(); ++i) {
+        CHECK(same(got[i], expected[i]), "%s %s element %zu: %g, expected %g, %s", *name,
+              test::operation_names[static_cast<int>(operation)], i, static_cast<double>(got[i]),
+              static_cast<double>(expected[i]), test::describe(d).c_str());
+      }
+    }
+  }
+}
+
+}  // namespace
+
+int main() {
+  test::Random random(13);
+  for (int round = 0; round < 300; ++round) {
+    poison_and_compare<float>(test::random_problem(random, leancore::DType::f32, 2e4), random);
+    poison_and_compare<double>(test::random_problem(random, leancore::DType::f64, 2e4), random);
+  }
+  return test::summary("nonfinite");
+}

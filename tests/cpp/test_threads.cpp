@@ -1,0 +1,99 @@
+// The same bits for any number of threads, any workspace that suffices and any alignment; many callers at once.
+// CTest sets OMP_NUM_THREADS=8, so that more threads than processors take part.
+#include <thread>
+
+#include "support.hpp"
+
+namespace {
+
+struct Result {
+  std::vector<float> first, second;
+  bool operator==(const Result&) const = default;
+};
+
+Result compute(leancore::Operation operation, const leancore::ConvDesc& d, const test::Arrays<float>& in, int threads,
+               const char* name) {
+  leancore::Context context;
+  context.threads = threads;
+  context.implementation = name;
+  test::Arrays<float> out(d);
+  test::Array<float>& first = operation == leancore::Operation::forward         ? out.y
+                              : operation == leancore::Operation::backward_data ? out.x
+                                                                                : out.alpha;
+  leancore::check(test::run(operation, d, in, first.origin(), out.c.origin(), true, context));
+  return {first.values(), operation == leancore::Operation::backward_weight ? out.c.values() : std::vector<float>{}};
+}
+
+void smaller_workspace(const leancore::ConvDesc& d, const test::Arrays<float>& in) {
+  leancore::Context all, one;
+  one.threads = 1;
+  std::size_t most = 0, least = 0;
+  leancore::check(workspace_bytes(leancore::Operation::forward, d, all, most));
+  leancore::check(workspace_bytes(leancore::Operation::forward, d, one, least));
+  CHECK(least < most, "%zu and %zu bytes", least, most);
+  const std::vector<float> expected = compute(leancore::Operation::forward, d, in, 0, nullptr).first;
+  for (const std::size_t bytes : {most, (most + least) / 2, least, least - 64}) {
+    const test::GuardedMemory workspace(bytes, test::GuardedMemory::Flush::to_end);
+    all.workspace = workspace.data();
+    all.workspace_bytes = bytes;
+    test::Arrays<float> out(d);
+    out.y.poison();
+    const leancore::Status status =
+        forward(d, in.x.origin(), in.alpha.origin(), in.c.origin(), in.bias.origin(), out.y.origin(), all);
+    if (bytes >= least) {
+      CHECK(status.ok() && out.y.values() == expected, "%zu bytes: %s", bytes, status.message);
+    } else {
+      CHECK(status.code == leancore::StatusCode::invalid_argument, "%zu bytes: %s", bytes, status.message);
+      CHECK(std::isnan(out.y.values()[0]), "output touched");
+    }
+  }
+}
+
+}  // namespace
+
+int main() {
+  std::printf("%s, up to %d threads\n", leancore::thread_backend(), leancore::max_threads());
+  test::Random random(8);
+  // {dims, batch, c_in, c_out, extents}: small maps, marching rows, 1-D, 3-D, 4-D, weights with many lanes.
+  const std::int64_t problems[][8] = {{2, 50, 48, 32, 8, 8, 0, 0},   {2, 2, 24, 40, 70, 90, 0, 0},
+                                      {1, 3, 33, 17, 9000, 0, 0, 0}, {3, 1, 16, 16, 20, 22, 24, 0},
+                                      {4, 2, 9, 13, 5, 6, 7, 9},     {2, 1, 130, 130, 16, 33, 0, 0}};
+  for (const auto& p : problems) {
+    leancore::ConvDesc d =
+        leancore::compact_desc(leancore::DType::f32, static_cast<int>(p[0]), p[1], p[2], p[3], p + 4);
+    for (const auto layout : {test::Layout::channels_first, test::Layout::channels_last}) {
+      test::set_layout(d, layout, random);
+      test::Arrays<float> in(d);
+      in.fill([&] { return random.normal(); });
+      for (const char* name : test::implementations()) {
+        if (std::strcmp(name, "reference") == 0 && layout == test::Layout::channels_last) continue;
+        for (const leancore::Operation operation : test::operations) {
+          const Result one = compute(operation, d, in, 1, name);
+          for (const int threads : {2, 3, 4, 8, 0}) {
+            CHECK(compute(operation, d, in, threads, name) == one, "%s %s with %d threads: %s", name,
+                  test::operation_names[static_cast<int>(operation)], threads, test::describe(d).c_str());
+          }
+        }
+      }
+    }
+  }
+
+  const std::int64_t extents[] = {60, 70};
+  const leancore::ConvDesc d = leancore::compact_desc(leancore::DType::f32, 2, 2, 24, 40, extents);
+  test::Arrays<float> in(d);
+  in.fill([&] { return random.normal(); });
+  if (leancore::max_threads() > 1) smaller_workspace(d, in);
+
+  const Result expected = compute(leancore::Operation::forward, d, in, 0, nullptr);
+  bool equal[8] = {};
+  std::vector<std::thread> callers;
+  for (bool& slot : equal) {
+    callers.emplace_back([&] {
+      slot = true;
+      for (int i = 0; i < 20; ++i) slot = slot && compute(leancore::Operation::forward, d, in, 0, nullptr) == expected;
+    });
+  }
+  for (std::thread& caller : callers) caller.join();
+  for (const bool slot : equal) CHECK(slot, "a concurrent caller got other bits");
+  return test::summary("threads");
+}

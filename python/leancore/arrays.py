@@ -72,7 +72,7 @@ def forward(
         _enter("forward", "bias", bias)
     if out is not None:
         _enter("forward", "out", out).refuse_immutable("forward")
-    y = _core.forward(x, alpha, c, bias, out, functools.partial(framework.like, x), stride, dilation)
+    y: Array = _core.forward(x, alpha, c, bias, out, functools.partial(framework.like, x), stride, dilation)
     return y if out is not None else framework.finish(x, y)
 
 
@@ -106,7 +106,7 @@ def backward_data(
     _enter("backward_data", "c", c)
     if out is not None:
         _enter("backward_data", "out", out).refuse_immutable("backward_data")
-    dx = _core.backward_data(dy, alpha, c, x_shape, out, functools.partial(framework.like, dy), stride, dilation)
+    dx: Array = _core.backward_data(dy, alpha, c, x_shape, out, functools.partial(framework.like, dy), stride, dilation)
     return dx if out is not None else framework.finish(dy, dx)
 
 

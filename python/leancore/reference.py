@@ -16,7 +16,7 @@ Extents = int | Sequence[int]
 
 
 def _per_axis(value: Extents, dims: int) -> list[int]:
-    return [value] * dims if isinstance(value, int) else list(value)
+    return [int(v) for v in np.broadcast_to(value, (dims,))]
 
 
 def _taps(dims: int, dilation: list[int]) -> Iterator[tuple[int, int]]:
@@ -25,6 +25,11 @@ def _taps(dims: int, dilation: list[int]) -> Iterator[tuple[int, int]]:
         yield axis, -dilation[axis]
     for axis in reversed(range(dims)):
         yield axis, dilation[axis]
+
+
+def _every(steps: list[int]) -> tuple[slice, ...]:
+    """Index of the positions of x at which y is computed."""
+    return (slice(None), slice(None), *(slice(None, None, s) for s in steps))
 
 
 def _overlap(extents: Sequence[int], axis: int, offset: int, stride: list[int]) -> tuple[Any, Any]:
@@ -53,7 +58,7 @@ def forward(
     x, alpha, c = (np.asarray(a, np.float64) for a in (x, alpha, c))
     extents, m = x.shape[2:], min(alpha.shape)
     steps, gaps = _per_axis(stride, len(extents)), _per_axis(dilation, len(extents))
-    at_outputs = x[(slice(None), slice(None), *(slice(None, None, s) for s in steps))]
+    at_outputs = x[_every(steps)]
     y: NDArray[np.float64] = np.einsum("oi,ni...->no...", alpha, at_outputs)
     for k, (axis, offset) in enumerate(_taps(len(extents), gaps)):
         to, at = _overlap(extents, axis, offset, steps)
@@ -75,7 +80,7 @@ def backward_data(
     steps, gaps = _per_axis(stride, dims), _per_axis(dilation, dims)
     extents = [n * s for n, s in zip(dy.shape[2:], steps, strict=True)] if x_shape is None else list(x_shape[2:])
     dx = np.zeros((dy.shape[0], alpha.shape[1], *extents))
-    dx[(slice(None), slice(None), *(slice(None, None, s) for s in steps))] = np.einsum("oi,no...->ni...", alpha, dy)
+    dx[_every(steps)] = np.einsum("oi,no...->ni...", alpha, dy)
     for k, (axis, offset) in enumerate(_taps(dims, gaps)):
         to, at = _overlap(extents, axis, offset, steps)
         dx[:, :m][at] += c[:, k].reshape(-1, *[1] * dims) * dy[:, :m][to]
@@ -89,7 +94,7 @@ def backward_weight(
     x, dy = np.asarray(x, np.float64), np.asarray(dy, np.float64)
     extents, m = x.shape[2:], min(x.shape[1], dy.shape[1])
     steps, gaps = _per_axis(stride, len(extents)), _per_axis(dilation, len(extents))
-    at_outputs = x[(slice(None), slice(None), *(slice(None, None, s) for s in steps))]
+    at_outputs = x[_every(steps)]
     dc, summed = np.zeros((m, 2 * len(extents))), (0, *range(2, x.ndim))
     for k, (axis, offset) in enumerate(_taps(len(extents), gaps)):
         to, at = _overlap(extents, axis, offset, steps)

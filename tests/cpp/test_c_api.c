@@ -14,7 +14,8 @@ int main(void) {
   const double expected[3] = {5 + 10 + 200, 5 + 20 + 1 + 300, 5 + 30 + 2};
   double y[3] = {0, 0, 0}, dalpha[1], dc[2];
 
-  leancore_status status = leancore_workspace_bytes(LEANCORE_BACKWARD_WEIGHT, &desc, &context, &context.workspace_bytes);
+  leancore_status status =
+      leancore_workspace_bytes(LEANCORE_BACKWARD_WEIGHT, &desc, &context, &context.workspace_bytes);
   if (status.code != LEANCORE_OK) return 1;
   context.workspace = malloc(context.workspace_bytes + 1);
   status = leancore_backward_weight(&desc, x, x, dalpha, dc, &context);

@@ -2,12 +2,12 @@
 
 import pytest
 
-from helpers import TESTS, run_script
+from helpers import SUPPORT, run_script
 from malformed_cases import CASES
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_case(name: str) -> None:
-    done = run_script(TESTS / "malformed_cases.py", name)
+    done = run_script(SUPPORT / "malformed_cases.py", name)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "passed"

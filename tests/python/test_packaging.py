@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import leancore
-from helpers import TESTS, run_script
+from helpers import REPOSITORY, run_script
 from leancore import _core
 
 MODULE = Path(_core.__file__)
@@ -105,7 +105,7 @@ def test_cmake_dir() -> None:
 
 
 def test_the_example_builds_against_the_installed_package(tmp_path: Path) -> None:
-    example = TESTS.parents[1] / "examples" / "cpp_consumer"
+    example = REPOSITORY / "examples" / "cpp_consumer"
     if not example.is_dir():
         pytest.skip("not in a checkout")
     prefix = printed(sys.executable, "-m", "leancore", "--cmake-dir").strip()

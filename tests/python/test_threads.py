@@ -11,23 +11,18 @@ import numpy as np
 import pytest
 
 import leancore
-from helpers import integer_problem, normal_problem, run_script
+from helpers import integer_problem, normal_problem, result_bytes, run_script
 from leancore import _core
-
-
-def results(p: Any) -> list[bytes]:
-    arrays = [leancore.forward(p.x, p.alpha, p.c, bias=p.bias), leancore.backward_data(p.dy, p.alpha, p.c)]
-    return [a.tobytes() for a in (*arrays, *leancore.backward_weight(p.x, p.dy))]
 
 
 def test_eight_threads_at_once_give_equal_bytes() -> None:
     problems = [normal_problem(2, c_in, c_out, (9, 14), np.float32) for c_in, c_out in ((3, 5), (16, 16), (33, 8))]
-    expected = [results(p) for p in problems]
+    expected = [result_bytes(p) for p in problems]
     start = threading.Barrier(8)
 
     def work(seed: int) -> bool:
         start.wait()
-        return all(results(problems[i % 3]) == expected[i % 3] for i in range(seed, seed + 60))
+        return all(result_bytes(problems[i % 3]) == expected[i % 3] for i in range(seed, seed + 60))
 
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(work, range(8)))
@@ -66,19 +61,17 @@ def test_the_gil_is_released() -> None:
 FORK = """
 import os, sys, threading
 import numpy as np
-sys.path.insert(0, {tests!r})
-from helpers import normal_problem
-from test_threads import results
+from helpers import normal_problem, result_bytes
 p = normal_problem(4, 32, 32, (32, 32), np.float32)
-expected = results(p)
+expected = result_bytes(p)
 
 def fork_and_compare():
     for _ in range(5):
         child = os.fork()
         if child == 0:
-            os._exit(0 if results(p) == expected else 1)
+            os._exit(0 if result_bytes(p) == expected else 1)
         assert os.waitpid(child, 0)[1] == 0
-        assert results(p) == expected  # and the parent still works
+        assert result_bytes(p) == expected  # and the parent still works
 
 if {from_thread}:
     failures = []
@@ -99,42 +92,36 @@ print("passed")
 
 @pytest.mark.parametrize("from_thread", [False, True])
 def test_fork_after_use_does_not_hang(from_thread: bool) -> None:
-    from helpers import TESTS
-
-    done = run_script("-c", FORK.format(tests=str(TESTS), from_thread=from_thread), OMP_NUM_THREADS="2")
+    done = run_script("-c", FORK.format(from_thread=from_thread), OMP_NUM_THREADS="2")
     assert (done.returncode, done.stdout.strip()) == (0, "passed"), done.stderr
 
 
 LOADER = """
 import sys
 import numpy as np, torch
-sys.path.insert(0, {tests!r})
-from helpers import normal_problem
-from test_threads import results
+from helpers import normal_problem, result_bytes
 import leancore
 p = normal_problem(4, 32, 32, (32, 32), np.float32)
-expected = results(p)
+expected = result_bytes(p)
 torch.ones(1000, 1000).relu_().sum()  # torch's own team of threads is up as well
 
 class Data(torch.utils.data.Dataset):
     def __len__(self): return 6
     def __getitem__(self, index):
-        assert results(p) == expected
+        assert result_bytes(p) == expected
         return index
 
 for _ in range(2):
     loader = torch.utils.data.DataLoader(Data(), num_workers=2, multiprocessing_context="fork")
     assert sorted(int(i) for i in loader) == list(range(6))
-    assert results(p) == expected
+    assert result_bytes(p) == expected
 print("passed")
 """
 
 
 def test_data_loader_workers_do_not_hang() -> None:
     pytest.importorskip("torch")
-    from helpers import TESTS
-
-    done = run_script("-c", LOADER.format(tests=str(TESTS)), OMP_NUM_THREADS="2")
+    done = run_script("-c", LOADER, OMP_NUM_THREADS="2")
     assert (done.returncode, done.stdout.strip()) == (0, "passed"), done.stderr
 
 
@@ -196,23 +183,17 @@ def test_results_do_not_depend_on_the_number_of_threads() -> None:
     code = """
 import hashlib, sys
 import numpy as np
-sys.path.insert(0, {tests!r})
-from helpers import normal_problem
-from test_threads import results
+from helpers import normal_problem, result_bytes
 digest = hashlib.sha256()
 for c_in, c_out, spatial in ((3, 16, (20, 30)), (64, 64, (16, 16)), (16, 24, (5, 9, 11)), (8, 8, (500,))):
     for dtype in (np.float32, np.float64):
-        for piece in results(normal_problem(3, c_in, c_out, spatial, dtype)):
+        for piece in result_bytes(normal_problem(3, c_in, c_out, spatial, dtype)):
             digest.update(piece)
 print(digest.hexdigest())
 """
-    from helpers import TESTS
-
     digests = set()
     for threads in (1, 2, 3, 4):
-        done = run_script(
-            "-c", code.format(tests=str(TESTS)), OMP_NUM_THREADS=str(threads), LEANCORE_NUM_THREADS=str(threads)
-        )
+        done = run_script("-c", code, OMP_NUM_THREADS=str(threads), LEANCORE_NUM_THREADS=str(threads))
         assert done.returncode == 0, done.stderr
         digests.add(done.stdout.strip())
     assert len(digests) == 1

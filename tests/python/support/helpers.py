@@ -14,9 +14,11 @@ from typing import Any
 
 import numpy as np
 
+import leancore
 from leancore import reference
 
-TESTS = Path(__file__).parent
+SUPPORT = Path(__file__).parent
+REPOSITORY = SUPPORT.parents[2]
 
 
 @dataclass
@@ -120,6 +122,12 @@ def geometries(dims: int) -> Iterator[dict[str, Any]]:
     yield {"stride": tuple(range(1, dims + 1)), "dilation": tuple(range(dims, 0, -1))}
 
 
+def result_bytes(p: Problem) -> list[bytes]:
+    """Of all three operations, for comparing bit by bit."""
+    arrays = [leancore.forward(p.x, p.alpha, p.c, bias=p.bias), leancore.backward_data(p.dy, p.alpha, p.c)]
+    return [a.tobytes() for a in (*arrays, *leancore.backward_weight(p.x, p.dy))]
+
+
 def run_script(*arguments: object, timeout: float = 120, **environment: str) -> subprocess.CompletedProcess[str]:
     """A fresh interpreter; the timeout is there to end a hang, nothing is measured."""
     return subprocess.run(
@@ -127,7 +135,7 @@ def run_script(*arguments: object, timeout: float = 120, **environment: str) -> 
         capture_output=True,
         text=True,
         timeout=timeout,
-        env={**os.environ, "OMP_WAIT_POLICY": "PASSIVE", **environment},
+        env={**os.environ, "OMP_WAIT_POLICY": "PASSIVE", "PYTHONPATH": str(SUPPORT), **environment},
     )
 
 

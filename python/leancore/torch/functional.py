@@ -10,17 +10,18 @@ backward, jvp and vmap are written in terms of the other two.
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
+from torch import Tensor
 from torch._compile import _disable_dynamo
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.autograd import Function, forward_ad
 from torch.fx.experimental.proxy_tensor import get_proxy_mode
 
 import leancore
-import torch
-from torch import Tensor
 
 _DTYPES = (torch.float32, torch.float64)
 _HALF = (torch.bfloat16, torch.float16)
@@ -286,6 +287,11 @@ class _BackwardWeight(Function):
     @staticmethod
     def vmap(info: Any, in_dims: Any, x: Any, dy: Any, stride: Any, dilation: Any) -> Any:
         return _one_by_one(_BackwardWeight, info, in_dims, x, dy, stride, dilation)
+
+
+for _function in (_Forward, _BackwardData, _BackwardWeight):
+    # torch asks for the signature at every call, and inspect would build it anew: half of the time of a small call.
+    _function.forward.__signature__ = inspect.signature(_function.forward)  # type: ignore[union-attr]
 
 
 # What comes in

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from leancore.torch.functional import lean_conv
 from torch import Tensor, nn
+
+from leancore.torch.functional import lean_conv
 
 
 class _LeanConv(nn.Module):

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch.nn.functional as F
+from torch import Tensor, nn
 
 from leancore.torch.modules import LeanConv2d
-from torch import Tensor, nn
 
 
 def _convolution(lean: bool, c_in: int, c_out: int) -> nn.Module:

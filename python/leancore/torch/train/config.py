@@ -30,7 +30,7 @@ class TrainConfig:
     )
     epochs: int | None = _option(
         None,
-        "passes over the training images; left out: 300 for the schedule paper, else 60 for the digits and 10 for "
+        "passes over the training images; left out: 300 for the schedule paper, else 100 for the digits and 10 for "
         "CIFAR-10",
     )
     batch_size: int | None = _option(
@@ -60,7 +60,7 @@ class TrainConfig:
         defaults: dict[str, Any] = {
             "model": model,
             "name": model,
-            "epochs": 300 if paper else 60 if digits else 10,
+            "epochs": 300 if paper else 100 if digits else 10,
             "batch_size": 50 if digits and not paper else 100,
             "lr": 0.1 if paper or self.optimizer == "sgd" else 0.01 if digits else 0.005,
         }

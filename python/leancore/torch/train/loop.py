@@ -9,15 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch.nn.functional as F
-
 import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
 from leancore.torch.models import create_model
 from leancore.torch.train.checkpoint import save_checkpoint
 from leancore.torch.train.config import TrainConfig
 from leancore.torch.train.data import DataSet, TrainBatches, load_data, test_batches
 from leancore.torch.train.report import EpochRow, Report
-from torch import Tensor, nn
 
 
 class TrainingDiverged(Exception):

@@ -1,0 +1,489 @@
+"""leancore.torch.lean_conv: values, derivatives of every kind, layouts, and what it refuses."""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.autograd.forward_ad as forward_ad
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.autograd import gradcheck, gradgradcheck
+from torch.func import grad, hessian, jacfwd, jacrev, jvp, vmap
+from torch.fx.experimental.proxy_tensor import make_fx
+
+import leancore
+from helpers import SMALL, geometries, integer_problem
+from leancore.torch import LeanConv2d, lean_conv
+
+# torch's own forward mode still imports what torch has deprecated.
+pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
+
+
+def dense_kernel(alpha: Tensor, c: Tensor, dims: int) -> Tensor:
+    """The same operator as one dense 3-wide kernel."""
+    diagonal = torch.arange(min(alpha.shape))
+    kernel = torch.zeros(*alpha.shape, *[3] * dims, dtype=alpha.dtype, device=alpha.device)
+    kernel[(slice(None), slice(None), *[1] * dims)] = alpha
+    for axis in range(dims):
+        for offset, column in ((0, axis), (2, 2 * dims - 1 - axis)):
+            tap = [1] * dims
+            tap[axis] = offset
+            kernel = kernel.index_put((diagonal, diagonal, *map(torch.tensor, tap)), c[:, column])
+    return kernel
+
+
+def dense_conv(x: Tensor, alpha: Tensor, c: Tensor, bias: Any = None, stride: Any = 1, dilation: Any = 1) -> Tensor:
+    dims = x.dim() - 2
+    conv = {1: torch.conv1d, 2: torch.conv2d, 3: torch.conv3d}[dims]
+    return conv(x, dense_kernel(alpha, c, dims), bias, stride, dilation, dilation)
+
+
+def integers(*shape: int, dtype: torch.dtype = torch.float64, seed: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(-3, 4, shape, generator=generator).to(dtype)
+
+
+def integer_arguments(c_in: int, c_out: int, spatial: tuple[int, ...], batch: int = 2) -> tuple[Tensor, ...]:
+    dims = len(spatial)
+    return (
+        integers(batch, c_in, *spatial, seed=1),
+        integers(c_out, c_in, seed=2),
+        integers(min(c_in, c_out), 2 * dims, seed=3),
+        integers(c_out, seed=4),
+    )
+
+
+# Values: sums of small integers are exact, so every comparison is for equality
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    ("batch", "c_in", "c_out", "spatial", "geometry"), [(*s, g) for s in SMALL for g in geometries(len(s[3]))]
+)
+def test_forward_and_gradients_are_exact_on_integers(
+    batch: int, c_in: int, c_out: int, spatial: tuple[int, ...], geometry: dict[str, Any], dtype: Any
+) -> None:
+    p = integer_problem(batch, c_in, c_out, spatial, dtype=dtype, **geometry)
+    x, alpha, c, bias = (torch.from_numpy(a.copy()).requires_grad_() for a in (p.x, p.alpha, p.c, p.bias))
+    y = lean_conv(x, alpha, c, bias, **geometry)
+    assert np.array_equal(y.detach().numpy(), p.y())
+    y.backward(torch.from_numpy(p.dy))
+    dalpha, dc = p.weights()
+    dbias = p.dy.sum((0, *range(2, p.dy.ndim)))
+    for gradient, expected in ((x.grad, p.dx()), (alpha.grad, dalpha), (c.grad, dc), (bias.grad, dbias)):
+        assert gradient is not None
+        assert gradient.dtype == x.dtype
+        assert np.array_equal(gradient.numpy(), expected)
+
+
+def test_it_is_the_dense_convolution_of_torch() -> None:
+    for spatial in ((9,), (5, 6), (4, 3, 5)):
+        for c_in, c_out in ((3, 5), (5, 3)):
+            arguments = integer_arguments(c_in, c_out, spatial)
+            for geometry in geometries(len(spatial)):
+                assert torch.equal(lean_conv(*arguments, **geometry), dense_conv(*arguments, **geometry))
+
+
+# Derivatives
+
+
+DERIVATIVE_CASES = [
+    (spatial, channels, bias, stride, dilation)
+    for spatial in ((4,), (3, 4), (2, 3, 3), (2, 2, 3, 2))
+    for channels in ((2, 3), (3, 2))
+    for bias, stride, dilation in ((False, 1, 1), (True, 2, 1), (True, 1, 2))
+]
+
+
+@pytest.mark.parametrize(("spatial", "channels", "bias", "stride", "dilation"), DERIVATIVE_CASES)
+def test_gradcheck(spatial: tuple[int, ...], channels: tuple[int, int], bias: bool, stride: int, dilation: int) -> None:
+    arguments = [t.requires_grad_() for t in integer_arguments(*channels, spatial, batch=1)][: 4 if bias else 3]
+
+    def operator(x: Tensor, alpha: Tensor, c: Tensor, bias: Tensor | None = None) -> Tensor:
+        return lean_conv(x, alpha, c, bias, stride, dilation)
+
+    assert gradcheck(operator, arguments, check_forward_ad=True, nondet_tol=0)
+    assert gradgradcheck(operator, arguments, check_fwd_over_rev=True, nondet_tol=0)
+
+
+def cubed(operator: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """A scalar function that has derivatives of every order in each argument, and integer ones at integers."""
+    return lambda x, alpha, c, bias: (operator(x, alpha, c, bias) ** 3).sum()
+
+
+@pytest.mark.parametrize("modes", list(itertools.product((jacrev, jacfwd), repeat=2)))
+def test_second_derivatives_in_any_mixture_of_modes(modes: tuple[Any, Any]) -> None:
+    arguments = integer_arguments(2, 3, (3,), batch=1)
+    everything = (0, 1, 2, 3)
+    outer, inner = modes
+    ours = outer(inner(cubed(lean_conv), everything), everything)(*arguments)
+    theirs = jacrev(jacrev(cubed(dense_conv), everything), everything)(*arguments)
+    for mine, other in zip(ours, theirs, strict=True):
+        for a, b in zip(mine, other, strict=True):
+            assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("modes", list(itertools.product("rf", repeat=3)))
+def test_third_derivatives_in_any_mixture_of_modes(modes: tuple[str, ...]) -> None:
+    """Three directional derivatives, all arguments moving in each; reverse mode contracts a gradient."""
+    arguments = integer_arguments(3, 2, (3, 2), batch=1)
+    directions = [tuple(integers(*a.shape, seed=10 * k + i) for i, a in enumerate(arguments)) for k in range(3)]
+
+    def derivative(function: Callable[..., Tensor], direction: tuple[Tensor, ...], mode: str) -> Callable[..., Tensor]:
+        def forward(*at: Tensor) -> Tensor:
+            return jvp(function, at, direction)[1]
+
+        def reverse(*at: Tensor) -> Tensor:
+            gradients = grad(function, (0, 1, 2, 3))(*at)
+            return sum((g * d).sum() for g, d in zip(gradients, direction, strict=True))  # type: ignore[return-value]
+
+        return forward if mode == "f" else reverse
+
+    ours, theirs = cubed(lean_conv), cubed(dense_conv)
+    for mode, direction in zip(modes, directions, strict=True):
+        ours, theirs = derivative(ours, direction, mode), derivative(theirs, direction, "r")
+    value = ours(*arguments)
+    assert torch.equal(value, theirs(*arguments))
+    assert value != 0
+
+
+def test_reverse_over_forward_without_functorch() -> None:
+    x, alpha, c, _ = integer_arguments(2, 3, (4,))
+    x.requires_grad_()
+    alpha.requires_grad_()
+    with forward_ad.dual_level():
+        direction = integers(*x.shape, seed=7)
+        y = lean_conv(forward_ad.make_dual(x, direction), alpha, c)
+        tangent = forward_ad.unpack_dual(y).tangent
+        (dalpha,) = torch.autograd.grad(tangent.sum(), alpha)
+    expected, _ = leancore.backward_weight(direction, torch.ones_like(y.detach()))
+    assert torch.equal(dalpha, expected)
+
+
+def test_hessian_is_that_of_the_dense_convolution() -> None:
+    x, alpha, c, bias = integer_arguments(2, 2, (3, 3), batch=1)
+    ours = hessian(lambda x: cubed(lean_conv)(x, alpha, c, bias))(x)
+    assert torch.equal(ours, hessian(lambda x: cubed(dense_conv)(x, alpha, c, bias))(x))
+
+
+@pytest.mark.parametrize("in_dims", [(0, None, None, None), (1, None, None, None), (0, 0, 0, 0), (None, 0, None, 1)])
+def test_vmap(in_dims: tuple[int | None, ...]) -> None:
+    shapes = ((2, 3, 4, 5), (4, 3), (3, 4), (4,))
+    arguments = []
+    for i, (shape, dim) in enumerate(zip(shapes, in_dims, strict=True)):
+        batched = shape if dim is None else (*shape[:dim], 3, *shape[dim:])
+        arguments.append(integers(*batched, seed=i))
+    y = vmap(lean_conv, in_dims)(*arguments)
+    for i in range(3):
+        one = [a if d is None else a.select(d, i) for a, d in zip(arguments, in_dims, strict=True)]
+        assert torch.equal(y[i], lean_conv(*one))
+
+
+def test_gradients_of_each_sample() -> None:
+    x, alpha, c, bias = integer_arguments(3, 4, (5, 4), batch=3)
+    ours = vmap(grad(cubed(lean_conv), (1, 2, 3)), (0, None, None, None))(x[:, None], alpha, c, bias)
+    for i in range(3):
+        expected = grad(cubed(dense_conv), (1, 2, 3))(x[i : i + 1], alpha, c, bias)
+        for a, b in zip(ours, expected, strict=True):
+            assert torch.equal(a[i], b)
+
+
+# No wasted work
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the kernels as they are called."""
+    seen: list[str] = []
+    for name in ("forward", "backward_data", "backward_weight"):
+
+        def spy(*args: Any, _name: str = name, _kernel: Any = getattr(leancore, name), **kwargs: Any) -> Any:
+            seen.append(_name)
+            return _kernel(*args, **kwargs)
+
+        monkeypatch.setattr(leancore, name, spy)
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("wanted", "kernels"),
+    [
+        (("x",), ["backward_data"]),
+        (("alpha",), ["backward_weight"]),
+        (("c",), ["backward_weight"]),
+        (("bias",), []),
+        (("x", "alpha", "c", "bias"), ["backward_data", "backward_weight"]),
+    ],
+)
+def test_only_the_wanted_gradients_are_computed(calls: list[str], wanted: tuple[str, ...], kernels: list[str]) -> None:
+    arguments = dict(zip(("x", "alpha", "c", "bias"), integer_arguments(3, 4, (5, 4)), strict=True))
+    for name in wanted:
+        arguments[name].requires_grad_()
+    lean_conv(**arguments).sum().backward()  # type: ignore[arg-type]
+    assert calls == ["forward", *kernels]
+
+
+def test_x_is_not_kept_for_frozen_weights() -> None:
+    x, alpha, c, _ = integer_arguments(3, 4, (5, 4))
+    x.requires_grad_()
+    before = x * 2
+    y = lean_conv(before, alpha, c)
+    alive = weakref.ref(before)
+    del before
+    gc.collect()
+    assert alive() is None
+    y.sum().backward()
+    assert torch.equal(x.grad, 2 * leancore.backward_data(torch.ones_like(y.detach()), alpha, c))  # type: ignore[arg-type]
+
+
+# Layouts, views, and tensors without data
+
+
+def layouts(shape: tuple[int, ...]) -> dict[str, Tensor]:
+    """The same values in memory of several kinds."""
+    plain = integers(*shape)
+    reordered = plain.movedim(1, -1).contiguous().movedim(-1, 1)
+    wide = torch.zeros(*shape[:-1], 2 * shape[-1], dtype=plain.dtype)
+    wide[..., ::2] = plain
+    padded = torch.zeros(shape[0], shape[1] + 1, *shape[2:], dtype=plain.dtype)
+    padded[:, 1:] = plain
+    return {
+        "plain": plain,
+        "channels last": reordered,
+        "every second": wide[..., ::2],
+        "some channels": padded[:, 1:],
+        "transposed": plain.transpose(0, -1).contiguous().transpose(0, -1),
+        "one channel repeated": plain[:, :1].expand(shape),
+        "one value": integers(1)[0].expand(shape),
+    }
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 5), (2, 3, 4, 5), (2, 3, 2, 4, 3), (1, 1, 4, 4), (2, 3, 1, 1), (0, 3, 4, 4)])
+def test_fake_and_real_results_have_one_layout(shape: tuple[int, ...]) -> None:
+    dims = len(shape) - 2
+    alpha, c = integers(4, shape[1]), integers(min(4, shape[1]), 2 * dims)
+    for name, x in layouts(shape).items():
+        for stride in (1, 2):
+            y = lean_conv(x, alpha, c, stride=stride)
+            assert torch.equal(y, lean_conv(x.contiguous(), alpha, c, stride=stride)), name
+            meta = lean_conv(x.to("meta"), alpha.to("meta"), c.to("meta"), stride=stride)
+            with FakeTensorMode() as mode:
+                fake = lean_conv(*map(mode.from_tensor, (x, alpha, c)), stride=stride)
+            for abstract in (meta, fake):
+                assert abstract.shape == y.shape, name
+                assert abstract.dtype == y.dtype, name
+                if x.stride() == x.to("meta").stride() or abstract is fake:
+                    assert abstract.stride() == y.stride(), name
+            assert fake.device == y.device
+
+
+def test_layout_of_y_and_of_gradients_follow_x() -> None:
+    alpha, c = integers(4, 3).requires_grad_(), integers(3, 4).requires_grad_()
+    x = integers(2, 3, 4, 5).to(memory_format=torch.channels_last).requires_grad_()
+    y = lean_conv(x, alpha, c)
+    assert y.is_contiguous(memory_format=torch.channels_last)
+    y.backward(torch.ones_like(y))
+    assert x.grad is not None
+    assert x.grad.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_shapes_of_all_derivatives_on_meta() -> None:
+    arguments = [t.to("meta").requires_grad_() for t in integer_arguments(3, 4, (5, 7))]
+    y = lean_conv(*arguments, stride=(2, 3))
+    assert y.shape == (2, 4, 3, 3)
+    first = torch.autograd.grad(y.sum(), arguments, create_graph=True)
+    assert [g.shape for g in first] == [a.shape for a in arguments]
+    second = torch.autograd.grad(sum(g.sum() for g in first[:3]), arguments[:3])
+    assert [g.shape for g in second] == [a.shape for a in arguments[:3]]
+
+
+def test_meta_tensors_are_checked_like_real_ones() -> None:
+    x, alpha, c, bias = (t.to("meta") for t in integer_arguments(3, 4, (5, 7)))
+    for bad in (
+        (x, alpha[:, :2], c, bias),
+        (x, alpha, c[:, :2], bias),
+        (x, alpha, c, bias[:3]),
+        (x, alpha[0], c, bias),
+    ):
+        with pytest.raises(ValueError, match="expected"):
+            lean_conv(*bad)
+
+
+def test_lazily_negated_views_are_resolved() -> None:
+    values = torch.complex(integers(2, 3, 4, 5), integers(2, 3, 4, 5, seed=9))
+    x = values.conj().imag
+    assert x.is_neg()
+    _, alpha, c, _ = integer_arguments(3, 4, (4, 5))
+    assert torch.equal(lean_conv(x, alpha, c), lean_conv(x.clone(), alpha, c))
+    y = lean_conv(integers(2, 3, 4, 5).requires_grad_(), alpha, c)
+    dy = torch.complex(integers(*y.shape), integers(*y.shape, seed=9)).conj().imag
+    (dx,) = torch.autograd.grad(y, y.grad_fn.next_functions[0][0].variable, dy)  # type: ignore[union-attr]
+    assert torch.equal(dx, leancore.backward_data(dy.resolve_neg(), alpha, c))
+
+
+def test_known_zero_tangents() -> None:
+    """Forward mode passes tensors without memory for derivatives that it knows to be zero."""
+    x, alpha, c, _ = integer_arguments(3, 4, (4, 5))
+    with forward_ad.dual_level():
+        zero = torch._efficientzerotensor(x.shape, dtype=x.dtype)
+        y = lean_conv(forward_ad.make_dual(x, zero), forward_ad.make_dual(alpha, torch.ones_like(alpha)), c)
+        tangent = forward_ad.unpack_dual(y).tangent
+    assert torch.equal(tangent, lean_conv(x, torch.ones_like(alpha), torch.zeros_like(c)))
+
+
+@pytest.mark.parametrize("shape", [(0, 3, 4, 5), (2, 3, 0, 5), (2, 0, 4, 5)])
+def test_nothing_in_nothing_out(shape: tuple[int, ...]) -> None:
+    x = torch.zeros(shape, requires_grad=True)
+    alpha = torch.ones(4, shape[1], requires_grad=True)
+    c = torch.ones(min(4, shape[1]), 4, requires_grad=True)
+    y = lean_conv(x, alpha, c)
+    assert y.shape == (shape[0], 4, *shape[2:])
+    y.sum().backward()
+    for t in (x, alpha, c):
+        assert torch.equal(t.grad, torch.zeros_like(t))  # type: ignore[arg-type]
+
+
+# Autocast
+
+
+@pytest.mark.parametrize("half", [torch.bfloat16, torch.float16])
+def test_autocast_runs_in_float32(half: torch.dtype) -> None:
+    x, alpha, c, bias = (t.float() for t in integer_arguments(3, 4, (5, 4)))
+    low = [t.to(half).requires_grad_() for t in (x, alpha, c, bias)]
+    full = [t.requires_grad_() for t in (x, alpha, c, bias)]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        y = lean_conv(*low)
+    expected = lean_conv(*full)
+    assert y.dtype == torch.float32
+    assert torch.equal(y, expected)
+    y.sum().backward()
+    expected.sum().backward()
+    for a, b in zip(low, full, strict=True):
+        assert a.grad is not None
+        assert a.grad.dtype == half
+        assert torch.equal(a.grad, b.grad.to(half))  # type: ignore[union-attr]
+
+
+def test_autocast_leaves_float64_alone() -> None:
+    arguments = integer_arguments(3, 4, (5, 4))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert lean_conv(*arguments).dtype == torch.float64
+
+
+def test_a_network_under_autocast() -> None:
+    """A dense convolution gives bfloat16 there, ours float32, and gradients arrive in the parameters' dtype."""
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3, padding=1), LeanConv2d(4, 4), torch.nn.Conv2d(4, 2, 1))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = model(torch.randn(2, 3, 6, 6)).float().square().mean()
+    loss.backward()
+    for parameter in model.parameters():
+        assert parameter.grad is not None
+        assert parameter.grad.dtype == torch.float32
+        assert bool(parameter.grad.isfinite().all())
+
+
+# Refused, with a reason
+
+
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor")
+def test_wrong_kinds_of_tensors() -> None:
+    x, alpha, c, bias = integer_arguments(3, 4, (5, 4))
+    quantised = torch.quantize_per_tensor(x.float(), 1.0, 0, torch.qint8)
+    for bad, text in (
+        (x.to_sparse(), "x is torch.sparse_coo"),
+        (quantised, "x is quantised"),
+        (x.long(), "x is torch.int64"),
+        (x.to(torch.complex128), "x is torch.complex128"),
+        (x.bool(), "x is torch.bool"),
+        (x.numpy(), "x is ndarray"),
+        (None, "x is NoneType"),
+    ):
+        with pytest.raises(TypeError, match=text):
+            lean_conv(bad, alpha, c)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"c is torch\.sparse_coo"):
+        lean_conv(x, alpha, c.to_sparse())
+    for name, arguments in (
+        ("alpha", (x, alpha.float(), c)),
+        ("c", (x, alpha, c.float())),
+        ("bias", (x, alpha, c, bias.float())),
+    ):
+        with pytest.raises(TypeError, match=rf"{name} is torch\.float32, expected torch\.float64"):
+            lean_conv(*arguments)
+
+
+def test_tensors_that_keep_their_data_elsewhere() -> None:
+    class Elsewhere(Tensor):
+        @classmethod
+        def __torch_dispatch__(cls, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            return function(*args, **(kwargs or {}))
+
+    x, alpha, c, _ = integer_arguments(3, 4, (5, 4))
+    with pytest.raises(TypeError, match="Elsewhere keeps its data elsewhere"):
+        lean_conv(x.as_subclass(Elsewhere), alpha, c)
+
+
+@pytest.mark.parametrize("half", [torch.bfloat16, torch.float16])
+def test_half_precision_outside_of_autocast(half: torch.dtype) -> None:
+    x, alpha, c, _ = (t.to(half) for t in integer_arguments(3, 4, (5, 4)))
+    with pytest.raises(NotImplementedError, match="float32 and float64 only.*autocast"):
+        lean_conv(x, alpha, c)
+
+
+def test_shapes_that_do_not_fit() -> None:
+    x, alpha, c, bias = integer_arguments(3, 4, (5, 4))
+    for bad in (
+        (x[0, 0], alpha, c),
+        (x[None, None, None], alpha, c),
+        (x, alpha[:, :2], c),
+        (x, alpha, c[:, :3]),
+        (x, alpha, c[:2]),
+        (x, alpha, c, bias[:3]),
+    ):
+        with pytest.raises(ValueError, match="expected"):
+            lean_conv(*bad)
+    for geometry in ({"stride": 0}, {"dilation": -1}, {"stride": (1, 1, 1)}, {"dilation": (1,)}):
+        with pytest.raises(ValueError, match="stride|dilation"):
+            lean_conv(x, alpha, c, **geometry)  # type: ignore[arg-type]
+
+
+def test_old_vmap_is_refused_and_the_new_one_named() -> None:
+    x, alpha, c, _ = integer_arguments(3, 4, (5, 4))
+    y = lean_conv(x.requires_grad_(), alpha, c)
+    with pytest.raises(NotImplementedError, match=r"torch\.func"):
+        torch.autograd.grad(y, x, torch.ones(2, *y.shape, dtype=y.dtype), is_grads_batched=True)
+
+
+@pytest.mark.parametrize("trace", [lambda m, x: torch.export.export(m, (x,)), lambda m, x: make_fx(m)(x)])
+def test_tracing_is_refused(trace: Callable[[Any, Any], Any]) -> None:
+    with pytest.raises(NotImplementedError, match="cannot be traced"):
+        trace(LeanConv2d(3, 4), torch.randn(2, 3, 5, 5))
+
+
+# Compilers
+
+
+@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
+def test_compile_breaks_the_graph_and_is_exact(backend: str) -> None:
+    torch.compiler.reset()
+    x, alpha, c, bias = (t.requires_grad_() for t in integer_arguments(3, 4, (5, 4)))
+
+    def function(x: Tensor) -> Tensor:
+        return (lean_conv(x + 1, alpha, c, bias) ** 2).relu() - 3
+
+    results = []
+    for run in (function, torch.compile(function, backend=backend)):
+        y = run(x)
+        results.append((y, *torch.autograd.grad(y.sum(), (x, alpha, c, bias))))
+    for ours, compiled in zip(*results, strict=True):
+        assert torch.equal(ours, compiled)
+    torch.compiler.reset()
+    with pytest.raises(Exception, match="_lean_conv"):  # of a private class of torch's
+        torch.compile(function, backend=backend, fullgraph=True)(x)
+    torch.compiler.reset()

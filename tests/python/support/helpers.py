@@ -189,6 +189,9 @@ _capsule_name.argtypes = [ctypes.c_void_p]
 _capsule_name.restype = ctypes.c_char_p
 
 
+_producers: list[Producer] = []
+
+
 class Producer:
     """Describes ``array`` to DLPack consumers, truthfully but for the fields named in the keywords.
 
@@ -222,9 +225,10 @@ class Producer:
         assert not fields.keys() - tensor.keys(), fields
         self._fields = {**tensor, **fields}
         self._versioned, self._device, self._version, self._flags = versioned, device, version, flags
-        # Every structure and callback lives as long as this object, so that a second call of the deleter is counted
-        # and not a crash.
+        # Every structure and callback lives until the process ends, so that a second or late call of the deleter is
+        # counted and not a crash.
         self._alive: list[Any] = []
+        _producers.append(self)
         self._deleter = _Deleter() if no_deleter else _Deleter(self._delete)
         self._destructor = _CapsuleDestructor(self._destroy)
 

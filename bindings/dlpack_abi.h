@@ -55,4 +55,17 @@ struct ManagedTensorVersioned {
   Tensor tensor;
 };
 
+// DLPack 1.3: a table of functions that a type offers in a capsule, its attribute __dlpack_c_exchange_api__. Only the
+// beginning is declared, as far as it is used here.
+struct ExchangeHeader {
+  Version version;
+  ExchangeHeader* previous;
+};
+
+struct ExchangeApi {
+  ExchangeHeader header;
+  void* allocator;
+  int (*managed_tensor_from_object)(void* object, ManagedTensorVersioned** out);  // 0, or -1 and a Python exception
+};
+
 }  // namespace leancore::python::dlpack

@@ -16,6 +16,7 @@ namespace {
 struct Names {
   PyObject* device = PyUnicode_InternFromString("__dlpack_device__");
   PyObject* dlpack = PyUnicode_InternFromString("__dlpack__");
+  PyObject* exchange = PyUnicode_InternFromString("__dlpack_c_exchange_api__");
   PyObject* no_arguments = PyTuple_New(0);
   PyObject* keywords = Py_BuildValue("{s(ii)}", "max_version", 1, 0);
 };
@@ -65,12 +66,17 @@ dlpack::Device device_of(nb::handle object, ArgumentName name) {
 }
 
 // The core's own verdict, asked with an empty problem.
-bool cuda_usable(std::int32_t index) {
+void require_usable(dlpack::Device device, ArgumentName name) {
+  if (device.device_type != dlpack::device_cuda) return;
   const std::int64_t extents[1] = {};
   Context context;
-  context.device = {DeviceType::cuda, index};
+  context.device = {DeviceType::cuda, device.device_id};
   std::size_t bytes = 0;
-  return workspace_bytes(Operation::forward, compact_desc(DType::f32, 1, 0, 1, 1, extents), context, bytes).ok();
+  const ConvDesc nothing = compact_desc(DType::f32, 1, 0, 1, 1, extents);
+  if (!workspace_bytes(Operation::forward, nothing, context, bytes).ok()) {
+    raise(fail(StatusCode::runtime_error, "%s: %s is on CUDA device %d, which this leancore cannot use (%s)",
+               name.function, name.argument, device.device_id, cuda_status()));
+  }
 }
 
 nb::object capsule_of(nb::handle object, ArgumentName name) {
@@ -83,58 +89,89 @@ nb::object capsule_of(nb::handle object, ArgumentName name) {
   return steal(capsule);
 }
 
+using Exporter = int (*)(void*, dlpack::ManagedTensorVersioned**);
+
+Exporter find_exporter(PyTypeObject* type) {
+  // Only of the type itself: a subclass that inherits the attribute may mean its own __dlpack__ to be used.
+  nb::object own = steal(PyObject_GetAttrString(reinterpret_cast<PyObject*>(type), "__dict__"));
+  nb::object capsule = nb::steal(PyObject_GetItem(own.ptr(), names().exchange));
+  if (!capsule.is_valid()) PyErr_Clear();
+  if (!capsule.is_valid() || !PyCapsule_IsValid(capsule.ptr(), "dlpack_exchange_api")) return nullptr;
+  const auto* api = static_cast<const dlpack::ExchangeApi*>(PyCapsule_GetPointer(capsule.ptr(), "dlpack_exchange_api"));
+  return api->header.version.major == dlpack::major_version ? api->managed_tensor_from_object : nullptr;
+}
+
+// The export function of the DLPack C exchange API, or null: 30 times quicker than torch's __dlpack__.
+Exporter exporter_of(PyTypeObject* type) {
+  // The few types that a program passes, kept alive so that no other type gets the address of one. The GIL protects it.
+  static struct {
+    PyTypeObject* type;
+    Exporter exporter;
+  } known[16];
+  for (auto& entry : known) {
+    if (entry.type == type) return entry.exporter;
+    if (entry.type == nullptr) {
+      const Exporter exporter = find_exporter(type);
+      Py_INCREF(reinterpret_cast<PyObject*>(type));
+      entry = {type, exporter};
+      return exporter;
+    }
+  }
+  return find_exporter(type);
+}
+
 }  // namespace
 
 void ImportedArray::import(nb::handle object, ArgumentName name) {
-  const dlpack::Device device = device_of(object, name);
-  // Before the export: it might wait for a stream, or fail for want of the device.
-  if (device.device_type == dlpack::device_cuda && !cuda_usable(device.device_id)) {
-    raise(fail(StatusCode::runtime_error, "%s: %s is on CUDA device %d, which this leancore cannot use (%s)",
-               name.function, name.argument, device.device_id, cuda_status()));
+  std::int32_t device_type = 0;
+  if (const Exporter exporter = exporter_of(Py_TYPE(object.ptr()))) {
+    if (exporter(object.ptr(), &versioned_) != 0) throw nb::python_error();
+    device_type = versioned_->tensor.device.device_type;
+  } else {
+    const dlpack::Device device = device_of(object, name);
+    // Before the export: it might wait for a stream, or fail for want of the device.
+    require_usable(device, name);
+    device_type = device.device_type;
+    take(capsule_of(object, name), name);
   }
 
-  nb::object capsule = capsule_of(object, name);
-  const char* capsule_name = PyCapsule_CheckExact(capsule.ptr()) ? PyCapsule_GetName(capsule.ptr()) : nullptr;
-  PyErr_Clear();
+  const bool versioned = versioned_ != nullptr;
+  Status status;
+  if (versioned && versioned_->version.major != dlpack::major_version) {
+    status = fail(StatusCode::invalid_buffer, "%s: %s speaks DLPack %u.%u, expected version %u.x", name.function,
+                  name.argument, versioned_->version.major, versioned_->version.minor, dlpack::major_version);
+  } else {
+    const dlpack::Tensor& tensor = versioned ? versioned_->tensor : legacy_->tensor;
+    status = view_tensor(tensor, name, versioned && (versioned_->flags & dlpack::flag_read_only) != 0, view_);
+    if (status.ok() && tensor.device.device_type != device_type) {
+      status =
+          fail(StatusCode::invalid_buffer, "%s: __dlpack_device__ of %s says device type %d, but its capsule says %d",
+               name.function, name.argument, device_type, tensor.device.device_type);
+    }
+  }
+  raise_if_failed(status);
+  if (view_.device.type == DeviceType::cuda) require_usable({dlpack::device_cuda, view_.device.index}, name);
+}
+
+void ImportedArray::take(nb::object capsule, ArgumentName name) {
+  const bool is_capsule = PyCapsule_CheckExact(capsule.ptr());
+  const char* capsule_name = is_capsule ? PyCapsule_GetName(capsule.ptr()) : nullptr;
   const bool versioned = capsule_name != nullptr && std::strcmp(capsule_name, "dltensor_versioned") == 0;
   if (!versioned && (capsule_name == nullptr || std::strcmp(capsule_name, "dltensor") != 0)) {
     raise(fail(StatusCode::invalid_buffer,
                "%s: __dlpack__ of %s returned %s%.60s, expected an unused capsule named dltensor or dltensor_versioned",
-               name.function, name.argument,
-               PyCapsule_CheckExact(capsule.ptr()) ? "a capsule named " : "something that is not a capsule",
-               PyCapsule_CheckExact(capsule.ptr()) ? (capsule_name != nullptr ? capsule_name : "(null)") : ""));
+               name.function, name.argument, is_capsule ? "a capsule named " : "something that is not a capsule",
+               is_capsule ? (capsule_name != nullptr ? capsule_name : "(null)") : ""));
   }
   void* pointer = PyCapsule_GetPointer(capsule.ptr(), capsule_name);
   // From the renaming on, calling the deleter is our duty and no longer that of the capsule.
   if (PyCapsule_SetName(capsule.ptr(), versioned ? "used_dltensor_versioned" : "used_dltensor") != 0) {
     throw nb::python_error();
   }
-  const dlpack::Tensor* tensor = nullptr;
-  bool read_only = false;
   if (versioned) {
     versioned_ = static_cast<dlpack::ManagedTensorVersioned*>(pointer);
-    if (versioned_->version.major != dlpack::major_version) {
-      const auto [major, minor] = versioned_->version;
-      release();
-      raise(fail(StatusCode::invalid_buffer, "%s: %s speaks DLPack %u.%u, expected version %u.x", name.function,
-                 name.argument, major, minor, dlpack::major_version));
-    }
-    tensor = &versioned_->tensor;
-    read_only = (versioned_->flags & dlpack::flag_read_only) != 0;
   } else {
     legacy_ = static_cast<dlpack::ManagedTensor*>(pointer);
-    tensor = &legacy_->tensor;
-  }
-
-  Status status = view_tensor(*tensor, name, read_only, view_);
-  if (status.ok() && tensor->device.device_type != device.device_type) {
-    status =
-        fail(StatusCode::invalid_buffer, "%s: __dlpack_device__ of %s says device type %d, but its capsule says %d",
-             name.function, name.argument, device.device_type, tensor->device.device_type);
-  }
-  if (!status.ok()) {
-    release();  // a constructor that throws has no destructor
-    raise(status);
   }
 }
 

@@ -10,17 +10,17 @@ namespace leancore::python {
 class ImportedArray {
  public:
   ImportedArray() = default;
-  // Throws a Python exception: TypeError when the object is not an array or not one of floats, BufferError when it
-  // hands over something malformed, and whatever the producer itself raises, unchanged.
-  ImportedArray(nanobind::handle object, ArgumentName name) { import(object, name); }
   ~ImportedArray() { release(); }  // with the GIL held: producers may run Python code
   ImportedArray(const ImportedArray&) = delete;
   ImportedArray& operator=(const ImportedArray&) = delete;
 
+  // To be called once. Throws a Python exception: TypeError when the object is not an array or not one of floats,
+  // BufferError when it hands over something malformed, and whatever the producer itself raises, unchanged.
   void import(nanobind::handle object, ArgumentName name);
   [[nodiscard]] const Array& view() const noexcept { return view_; }
 
  private:
+  void take(nanobind::object capsule, ArgumentName name);
   void release() noexcept;
 
   Array view_;

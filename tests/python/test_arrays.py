@@ -253,6 +253,20 @@ def test_torch_tensors_that_cannot_be_read() -> None:
     assert np.array_equal(leancore.forward(t.x, t.alpha, t.c, bias=t.bias).numpy(), p.y())
 
 
+def test_torch_subclass_with_an_export_of_its_own() -> None:
+    """Its __dlpack__ is asked, although Tensor has a quicker way."""
+    torch = pytest.importorskip("torch")
+
+    class Doubled(torch.Tensor):  # type: ignore[misc, name-defined]
+        def __dlpack__(self, **arguments: Any) -> Any:
+            return (2 * self.as_subclass(torch.Tensor)).__dlpack__(**arguments)
+
+    p = integer_problem(2, 5, 4, (6, 7))
+    t = p.map(torch.from_numpy)
+    y = leancore.forward(t.x.as_subclass(Doubled), t.alpha, t.c)
+    assert np.array_equal(y.numpy(), 2 * (p.y() - p.bias.reshape(-1, 1, 1)))
+
+
 def test_torch_inside_of_transforms_is_refused() -> None:
     """Wrapped tensors have no memory of their own: an exception, and no crash."""
     torch = pytest.importorskip("torch")

@@ -181,9 +181,9 @@ class _ManagedVersioned(ctypes.Structure):
 
 
 _CapsuleDestructor = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
-_new_capsule = ctypes.pythonapi.PyCapsule_New
-_new_capsule.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p]
-_new_capsule.restype = ctypes.py_object
+new_capsule = ctypes.pythonapi.PyCapsule_New
+new_capsule.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p]
+new_capsule.restype = ctypes.py_object
 _capsule_name = ctypes.pythonapi.PyCapsule_GetName
 _capsule_name.argtypes = [ctypes.c_void_p]
 _capsule_name.restype = ctypes.c_char_p
@@ -247,7 +247,8 @@ class Producer:
         self._alive.append(array)
         return ctypes.cast(array, ctypes.POINTER(ctypes.c_int64))
 
-    def capsule(self) -> Any:
+    def managed(self) -> int:
+        """Address of a new managed tensor, which the receiver owes a call of its deleter."""
         fields = self._fields
         tensor = _Tensor(
             fields["data"],
@@ -265,7 +266,10 @@ class Producer:
             managed = _Managed(tensor, None, self._deleter)
         self._alive.append(managed)
         self.exported += 1
-        return _new_capsule(ctypes.addressof(managed), self._name, ctypes.cast(self._destructor, ctypes.c_void_p))
+        return ctypes.addressof(managed)
+
+    def capsule(self) -> Any:
+        return new_capsule(self.managed(), self._name, ctypes.cast(self._destructor, ctypes.c_void_p))
 
     def __dlpack_device__(self) -> Any:
         return self.says

@@ -6,6 +6,7 @@ outputs still have their old bytes, that every deleter was called exactly once, 
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import re
 import sys
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 
 import leancore
-from helpers import Legacy, Producer, integer_problem
+from helpers import Legacy, Producer, integer_problem, new_capsule
 
 CASES: dict[str, Callable[[], None]] = {}
 MARK = 7.0  # in outputs, before a call that must fail
@@ -383,6 +384,82 @@ def deleter_calls_leancore() -> None:
 def device_says_nonsense() -> None:
     for says in (None, 3, (1,), (1, 0, 0), ("cpu", 0), (1, None), (2**70, 0), [1, 0]):
         producer(BufferError, "did not return two integers", says=says)
+
+
+# ---- the C exchange API of DLPack 1.3, a table of functions that a type offers
+
+_Export = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.py_object, ctypes.POINTER(ctypes.c_void_p))
+
+
+class _ExchangeApi(ctypes.Structure):
+    _fields_ = [
+        ("major", ctypes.c_uint32),
+        ("minor", ctypes.c_uint32),
+        ("previous", ctypes.c_void_p),
+        ("allocator", ctypes.c_void_p),
+        ("export", _Export),
+    ]
+
+
+_forever: list[Any] = []
+
+
+def _exchanging(name: bytes = b"dlpack_exchange_api", major: int = 1) -> type[Producer]:
+    class Exchanging(Producer):
+        used = 0
+
+    def export(producer: Exchanging, out: Any) -> int:
+        Exchanging.used += 1
+        out[0] = producer.managed()
+        return 0
+
+    api = _ExchangeApi(major, 3, None, None, _Export(export))
+    _forever.append(api)
+    Exchanging.__dlpack_c_exchange_api__ = new_capsule(ctypes.addressof(api), name, None)  # type: ignore[attr-defined]
+    return Exchanging
+
+
+@case
+def exchange_api_is_used() -> None:
+    kind = _exchanging()
+    accepted(kind)
+    assert kind.used == len(Calls().places)  # type: ignore[attr-defined]
+    every_place(lambda a: kind(a, shape=None), BufferError, "without a shape")
+    every_place(lambda a: kind(a, version=(7, 0)), BufferError, r"DLPack 7\.0")
+    every_place(lambda a: kind(a, says=(2, 0), device=(2, 0)), RuntimeError, "without CUDA")
+
+
+@case
+def exchange_api_of_another_kind_is_not_used() -> None:
+    for kind in (_exchanging(name=b"something"), _exchanging(major=2)):
+        accepted(kind)
+        assert kind.used == 0  # type: ignore[attr-defined]
+
+
+@case
+def inherited_exchange_api_is_not_used() -> None:
+    base = _exchanging()
+
+    class Derived(base):  # type: ignore[misc, valid-type]
+        pass
+
+    accepted(Derived)
+    assert base.used == 0  # type: ignore[attr-defined]
+
+
+@case
+def exchange_api_that_is_no_capsule() -> None:
+    class Bad(Producer):
+        __dlpack_c_exchange_api__ = 3
+
+    accepted(Bad)
+
+
+@case
+def many_types() -> None:
+    for _ in range(100):
+        for kind in (_exchanging(), type("Fresh", (Producer,), {})):
+            accepted(kind)
 
 
 # ---- devices

@@ -323,7 +323,7 @@ class Driver {
     pack(out, step.out_offset, step.rows, plan_.inner, dy, plan_.out_row_length);
     alignas(LEANCORE_VECTOR_BYTES) Mask tail[S::width];
     for (std::int64_t i = 0; i < S::width; ++i) tail[i] = i < step.pixels % S::width ? static_cast<Mask>(-1) : Mask{};
-    const WeightTile<T> tile{step.x, plan_.row_length, dy, plan_.out_row_length, step.pixels, tail, first};
+    const WeightTile<T> tile{step.x, plan_.row_length, dy, plan_.out_row_length, step.pixels, tail, first, w_.lost};
     if (want_dalpha) add_dalpha(tile, p_.c_out, p_.c_in, partial);
     if (want_dc) add_dc(tile, step.taps, p_.diagonal(), 2 * p_.dims, partial + p_.c_in * p_.c_out);
   }
@@ -338,6 +338,14 @@ class Driver {
       if (target == nullptr) return;
       const std::int64_t count = of_dc ? p_.diagonal() * columns : p_.c_in;
       T* base = w_.partial + unit * p_.c_in;
+      for (std::int64_t lane = 0; w_.lost != 0 && lane < plan_.lanes; ++lane) {
+        T* sums = base + lane * w_.partial_size;
+        for (std::int64_t i = 0; i < count; ++i) {
+          // An infinite or NaN sum has lost nothing that means anything.
+          const T lost = sums[w_.lost + i];
+          if (lost - lost == T{}) sums[i] += lost;
+        }
+      }
       for (std::int64_t step = 1; step < plan_.lanes; step *= 2) {
         for (std::int64_t lane = 0; lane < plan_.lanes; lane += 2 * step) {
           T* to = base + lane * w_.partial_size;

@@ -131,6 +131,7 @@ Plan make_plan(const Problem& p, std::int64_t element_size, std::int64_t vector,
 
   while (lanes > best.units) lanes /= 2;
   best.lanes = lanes;
+  best.many_tiles = best.walk * best.slices / lanes > 8;
   return best;
 }
 

@@ -63,6 +63,7 @@ struct Plan {
 
   // backward_weight: units are dealt in order to `lanes`, each with partial sums of its own.
   std::int64_t lanes = 0;
+  bool many_tiles = false;          // in a lane: what additions of their sums lose is kept
   std::int64_t out_row_length = 0;  // packed dy: [channel][run], no margins
 };
 

@@ -31,9 +31,9 @@ struct Simd {
     return parts[0];
   }
 
-  // to[i] (+)= sum of v_i, for four vectors at once: each step halves the number of parts that a sum is in.
-  static LEANCORE_INLINE void sum_four(T* to, bool add, vec v0, vec v1, vec v2, vec v3) {
-    typedef T four __attribute__((vector_size(4 * sizeof(T)), aligned(sizeof(T)), may_alias));
+  typedef T four __attribute__((vector_size(4 * sizeof(T))));
+  // The sums of four vectors at once: each step halves the number of parts that a sum is in.
+  static LEANCORE_INLINE four sum_four(vec v0, vec v1, vec v2, vec v3) {
     four sums;
     if constexpr (width == 16) {
       const vec v01 = halves<0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23>(v0, v1);
@@ -56,8 +56,7 @@ struct Simd {
       const vec v01 = halves<0, 2>(v0, v1), v23 = halves<0, 2>(v2, v3);
       sums = __builtin_shufflevector(v01, v23, 0, 1, 2, 3);
     }
-    four* target = reinterpret_cast<four*>(to);
-    *target = add ? *target + sums : sums;
+    return sums;
   }
 
  private:

@@ -1,4 +1,7 @@
 // Weight gradients of one tile: sums over its pixels, pixels along the vectors of both operands.
+//
+// The sums of the tiles of a lane may be many, so what each addition rounds away is summed as well (TwoSum, Knuth) and
+// added at the end of the lane: the error does not grow with the number of tiles.
 
 // Sums, one vector of every row and one of a column: all of 16 registers, or 31 of 32.
 inline constexpr int weight_rows = LEANCORE_VECTOR_BYTES == 64 ? 6 : 3;  // channels of dy
@@ -14,7 +17,30 @@ struct WeightTile {
   std::int64_t pixels;
   const mask_element<T>* tail;  // which pixels of the last, partial vector exist
   bool first;                   // of its lane: partial sums are written, not added to
+  std::int64_t lost;            // distance from a partial sum to what its additions have lost; 0: not kept
 };
+
+// V: T, or four T side by side; the partial sums are aligned to T only.
+template <typename T, typename V>
+LEANCORE_INLINE void accumulate(const WeightTile<T>& tile, T* to, V value) {
+  const auto read = [](const T* from) LEANCORE_LAMBDA_INLINE {
+    V v;
+    std::memcpy(&v, from, sizeof v);
+    return v;
+  };
+  const auto write = [](T* target, V v) LEANCORE_LAMBDA_INLINE { std::memcpy(target, &v, sizeof v); };
+  if (tile.first) {
+    write(to, value);
+    if (tile.lost != 0) write(to + tile.lost, V{});
+    return;
+  }
+  const V before = read(to), after = before + value;
+  write(to, after);
+  if (tile.lost != 0) {
+    const V added = after - before;
+    write(to + tile.lost, read(to + tile.lost) + ((before - (after - added)) + (value - added)));
+  }
+}
 
 template <typename T>
 LEANCORE_INLINE typename Simd<T>::vec keep(typename Simd<T>::mask exists, typename Simd<T>::vec v) {
@@ -57,10 +83,10 @@ void weight_block(const WeightTile<T>& tile, std::int64_t row, std::int64_t colu
   for (int r = 0; r < rows; ++r) {
     T* target = dalpha + (row + r) * dalpha_row + column;
     if constexpr (columns == 4) {
-      S::sum_four(target, !tile.first, sums[r][0], sums[r][1], sums[r][2], sums[r][3]);
+      accumulate(tile, target, S::sum_four(sums[r][0], sums[r][1], sums[r][2], sums[r][3]));
     } else {
 #pragma GCC unroll 16
-      for (int k = 0; k < columns; ++k) target[k] = (tile.first ? T{} : target[k]) + S::sum(sums[r][k]);
+      for (int k = 0; k < columns; ++k) accumulate(tile, target + k, S::sum(sums[r][k]));
     }
   }
 }
@@ -125,19 +151,19 @@ T tap_sum(const T* dy, const T* neighbour, const mask_element<T>* mask, std::int
   return S::sum((sums[0] + sums[1]) + (sums[2] + sums[3]));
 }
 
-// dc (diagonal, columns) (+)= dy times the neighbours; columns of absent taps stay zero.
+// dc (diagonal, columns) (+)= dy times the neighbours; columns without neighbours are zero.
 template <typename T>
 void add_dc(const WeightTile<T>& tile, const TapList<T>& taps, std::int64_t diagonal, int columns, T* dc) {
-  if (tile.first) std::fill_n(dc, diagonal * columns, T{});
   for (std::int64_t j = 0; j < diagonal; ++j) {
     const T* dy = tile.dy + j * tile.dy_row_length;
     const T* own = tile.x + j * tile.x_row_length;
+    T sums[2 * max_dims] = {};
     for (int t = 0; t < taps.count; ++t) {
       const Tap<T>& tap = taps.taps[t];
       const T* neighbour = own + tap.offset;
-      dc[j * columns + tap.column] += tap.mask == nullptr
-                                          ? tap_sum<T, false>(dy, neighbour, nullptr, tile.pixels, tile.tail)
-                                          : tap_sum<T, true>(dy, neighbour, tap.mask, tile.pixels, tile.tail);
+      sums[tap.column] = tap.mask == nullptr ? tap_sum<T, false>(dy, neighbour, nullptr, tile.pixels, tile.tail)
+                                             : tap_sum<T, true>(dy, neighbour, tap.mask, tile.pixels, tile.tail);
     }
+    for (int k = 0; k < columns; ++k) accumulate(tile, dc + j * columns + k, sums[k]);
   }
 }

@@ -41,8 +41,9 @@ struct Workspace {
   std::int64_t* vector_offset = nullptr;  // the same of whole vectors, negative where they are not contiguous
   T* slots = nullptr;                     // [thread][slot][channel][row_length]
   T* out_tile = nullptr;                  // [thread][channel][out_row_length]
-  T* partial = nullptr;                   // [lane][partial_size]: dalpha, then dc
+  T* partial = nullptr;                   // [lane][partial_size]: dalpha, dc; where kept, the same of what was lost
   std::int64_t partial_size = 0;
+  std::int64_t lost = 0;  // where in a lane that begins; 0: not kept
 
   Workspace(Arena& arena, const Problem& p, const Plan& plan, std::int64_t vector, int threads, bool weight) {
     const std::int64_t columns = 2 * p.dims, padded = plan.run + 4 * vector;
@@ -54,7 +55,9 @@ struct Workspace {
     slots = arena.take<T>(threads * plan.slots * plan.slot_size);
     if (weight) {
       out_tile = arena.take<T>(threads * p.c_out * plan.out_row_length);
-      partial_size = p.c_in * p.c_out + p.diagonal() * columns;
+      const std::int64_t sums = p.c_in * p.c_out + p.diagonal() * columns;
+      lost = plan.many_tiles ? sums : 0;
+      partial_size = sums + lost;
       partial = arena.take<T>(plan.lanes * partial_size);
     } else {
       alpha = arena.take<T>(p.c_in * p.c_out);

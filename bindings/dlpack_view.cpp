@@ -135,7 +135,7 @@ Status view_tensor(const dlpack::Tensor& tensor, ArgumentName name, bool read_on
                 "%s: the data of %s at address %#llx is not aligned to its %llu byte elements", function, argument,
                 static_cast<unsigned long long>(address), static_cast<unsigned long long>(item));
   }
-  array.data = static_cast<char*>(tensor.data) + tensor.byte_offset;
+  array.data = reinterpret_cast<void*>(static_cast<std::uintptr_t>(address));
   return {};
 }
 

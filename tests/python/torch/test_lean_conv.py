@@ -202,13 +202,16 @@ def test_gradients_of_each_sample() -> None:
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the kernels as they are called."""
     seen: list[str] = []
+
+    def spy(name: str, kernel: Callable[..., Any]) -> Callable[..., Any]:
+        def called(*args: Any, **kwargs: Any) -> Any:
+            seen.append(name)
+            return kernel(*args, **kwargs)
+
+        return called
+
     for name in ("forward", "backward_data", "backward_weight"):
-
-        def spy(*args: Any, _name: str = name, _kernel: Any = getattr(leancore, name), **kwargs: Any) -> Any:
-            seen.append(_name)
-            return _kernel(*args, **kwargs)
-
-        monkeypatch.setattr(leancore, name, spy)
+        monkeypatch.setattr(leancore, name, spy(name, getattr(leancore, name)))
     return seen
 
 
@@ -432,7 +435,7 @@ def test_tensors_that_keep_their_data_elsewhere() -> None:
 @pytest.mark.parametrize("half", [torch.bfloat16, torch.float16])
 def test_half_precision_outside_of_autocast(half: torch.dtype) -> None:
     x, alpha, c, _ = (t.to(half) for t in integer_arguments(3, 4, (5, 4)))
-    with pytest.raises(NotImplementedError, match="float32 and float64 only.*autocast"):
+    with pytest.raises(NotImplementedError, match=r"float32 and float64 only.*autocast"):
         lean_conv(x, alpha, c)
 
 
@@ -449,7 +452,7 @@ def test_shapes_that_do_not_fit() -> None:
         with pytest.raises(ValueError, match="expected"):
             lean_conv(*bad)
     for geometry in ({"stride": 0}, {"dilation": -1}, {"stride": (1, 1, 1)}, {"dilation": (1,)}):
-        with pytest.raises(ValueError, match="stride|dilation"):
+        with pytest.raises(ValueError, match=r"stride|dilation"):
             lean_conv(x, alpha, c, **geometry)  # type: ignore[arg-type]
 
 

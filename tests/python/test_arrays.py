@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import itertools
 from collections.abc import Callable
 from typing import Any
@@ -307,7 +308,10 @@ def test_jax() -> None:
 def test_jax_float64() -> None:
     jax = pytest.importorskip("jax")
     p = integer_problem(2, 5, 4, (6, 7), dtype=np.float64)
-    with jax.enable_x64(True):
+    enable_x64 = (
+        jax.enable_x64 if hasattr(jax, "enable_x64") else importlib.import_module("jax.experimental").enable_x64
+    )
+    with enable_x64(True):
         arrays = p.map(jax.numpy.asarray)
         assert arrays.x.dtype == np.float64
         check_exact(p, arrays)

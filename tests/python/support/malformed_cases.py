@@ -797,6 +797,29 @@ def no_output_but_too_much_memory() -> None:
 
 
 @case
+def no_memory_for_the_workspace() -> None:
+    if sys.platform != "linux":
+        return
+    import resource
+
+    calls = Calls()
+    calls.next_call_works()
+    x, alpha, c = np.ones((1, 1500, 32, 32), "f"), np.ones((1500, 1500), "f"), np.ones((1500, 4), "f")
+    out = np.full_like(x, MARK)
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    with open("/proc/self/statm") as file:
+        in_use = int(file.read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (in_use + 2**21, before[1]))
+    try:
+        raises(MemoryError, "forward: no memory for a workspace of", leancore.forward, x, alpha, c, out=out)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+    assert (out == MARK).all()
+    calls.next_call_works()
+    assert leancore.forward(x, alpha, c, out=out)[0, 0, 1, 1] == 1504
+
+
+@case
 def stride_and_dilation() -> None:
     calls = Calls()
     for name in ("stride", "dilation"):

@@ -125,8 +125,8 @@ def test_import_brings_torch_alone() -> None:
 import sys, torch
 before = set(sys.modules)
 import leancore.torch, leancore.torch.models
-new = {name.partition(".")[0] for name in set(sys.modules) - before}
-print(sorted(new - {"leancore", "nanobind_backend", "torch"} - set(sys.stdlib_module_names)), "torch._dynamo" in sys.modules)
+new = {name.partition(".")[0] for name in set(sys.modules) - before} - set(sys.stdlib_module_names)
+print(sorted(new - {"leancore", "nanobind_backend", "torch"}), "torch._dynamo" in sys.modules)
 """
     done = run_script("-c", code)
     assert done.stdout.strip() == "[] False", done.stderr

@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +117,7 @@ def _decode(path: Path) -> dict[str, Any]:
         or not {"file", "bytes", "sha256"} <= entry.keys()
     ):
         raise CheckpointError(f"{path}: not a checkpoint of this version, expected the format {_FORMAT!r}")
-    if Path(str(entry["file"])).name != entry["file"]:
+    if not re.fullmatch(r"[\w.-]+\.safetensors", str(entry["file"])):
         raise CheckpointError(f"{path}: names a weights file outside of its folder: {entry['file']}")
     return record
 

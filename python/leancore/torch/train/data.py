@@ -62,7 +62,7 @@ def load_data(folder: str | None) -> DataSet:
 def digits() -> DataSet:
     """scikit-learn's 1,797 grey 8x8 digits, values 0 to 16.
 
-    Every fifth image of each digit, in the order of the file, is a test image: 363 test, 1,434 training images, the
+    Every fifth image of each digit, in the order of the file, is a test image: 364 test, 1,433 training images, the
     same ones in every run.
     """
     from sklearn.datasets import load_digits  # type: ignore[import-untyped]

@@ -17,6 +17,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd import gradcheck, gradgradcheck
 from torch.func import grad, hessian, jacfwd, jacrev, jvp, vmap
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.utils.checkpoint import checkpoint
 
 import leancore
 from helpers import SMALL, geometries, integer_problem
@@ -244,6 +245,41 @@ def test_x_is_not_kept_for_frozen_weights() -> None:
     assert alive() is None
     y.sum().backward()
     assert torch.equal(x.grad, 2 * leancore.backward_data(torch.ones_like(y.detach()), alpha, c))  # type: ignore[arg-type]
+
+
+# Other ways in which torch runs a function
+
+
+def test_without_a_graph() -> None:
+    x, alpha, c, bias = (t.requires_grad_() for t in integer_arguments(3, 4, (5, 4)))
+    expected = lean_conv(x, alpha, c, bias).detach()
+    for mode in (torch.no_grad(), torch.inference_mode()):
+        with mode:
+            y = lean_conv(x, alpha, c, bias)
+        assert not y.requires_grad
+        assert torch.equal(y, expected)
+
+
+def test_arguments_changed_before_backward_are_noticed() -> None:
+    x, alpha, c, _ = integer_arguments(3, 4, (5, 4))
+    for changed in (x, alpha, c):
+        leaves = [t.clone().requires_grad_() for t in (x, alpha, c)]
+        arguments = [leaf * 1 for leaf in leaves]
+        y = lean_conv(*arguments)
+        with torch.no_grad():
+            next(a for a, t in zip(arguments, (x, alpha, c), strict=True) if t is changed).add_(1)
+        with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+            y.sum().backward()
+
+
+@pytest.mark.parametrize("use_reentrant", [False, True])
+def test_activation_checkpointing(use_reentrant: bool) -> None:
+    arguments = [t.requires_grad_() for t in integer_arguments(3, 4, (5, 4))]
+    expected = torch.autograd.grad(cubed(lean_conv)(*arguments), arguments)
+    loss = checkpoint(cubed(lean_conv), *arguments, use_reentrant=use_reentrant)
+    loss.backward()
+    for t, gradient in zip(arguments, expected, strict=True):
+        assert torch.equal(t.grad, gradient)  # type: ignore[arg-type]
 
 
 # Layouts, views, and tensors without data

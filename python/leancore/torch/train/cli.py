@@ -12,14 +12,15 @@ def main(arguments: Sequence[str]) -> int:
     """Returns the exit status: 0, 1 for a run that failed, 2 (by SystemExit) for options that make no sense."""
     from jsonargparse import ArgumentParser
 
-    from leancore.torch.train.checkpoint import CheckpointError
     from leancore.torch.train.config import TrainConfig
     from leancore.torch.train.data import DataError
     from leancore.torch.train.loop import TrainingDiverged, train
 
     parser = ArgumentParser(
         prog="leancore train",
-        description="Train a network. Without options: a small LeanResNet on the digits of scikit-learn.",
+        description="Train a network. Without options: a small LeanResNet on the digits of scikit-learn. The folder "
+        "of a run holds metrics.csv, curves.png, config.yaml and the checkpoints `last` and `best`; `best` is the "
+        "epoch of the highest accuracy on the test images, so that its figure is no unbiased estimate.",
     )
     parser.add_argument("--config", action="config", help="YAML file with any of the options, as a run's config.yaml")
     types = get_type_hints(TrainConfig)
@@ -35,7 +36,7 @@ def main(arguments: Sequence[str]) -> int:
         parser.error(str(error))
     try:
         train(config)
-    except (DataError, CheckpointError, TrainingDiverged, OSError) as error:
+    except (DataError, TrainingDiverged, OSError) as error:
         print(f"leancore train: error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -45,6 +45,7 @@ def train(config: TrainConfig) -> Result:
 
     The figures are those of the test images, and `best` is chosen by them: it is the best epoch on this test set and
     no unbiased estimate. Training accuracy and loss are means over the epoch, of augmented images, in training mode.
+    The same seed gives the same run to the last bit on the same machine with the same packages and number of threads.
 
     Raises:
         ValueError: an option that makes no sense.

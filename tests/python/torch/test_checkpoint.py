@@ -192,6 +192,28 @@ def test_a_full_disk_leaves_the_old_checkpoint(
     assert not [n for n in files(tmp_path) if n.endswith(".tmp")]
 
 
+@pytest.mark.parametrize("failing_call", [1, 2])
+def test_stopping_before_a_rename_leaves_the_old_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing_call: int
+) -> None:
+    """Only a rename puts a file in its place: until that of the JSON file, the second one, nothing has changed."""
+    save_checkpoint(tmp_path, "best", small_model(1), ABOUT)
+    renames = 0
+
+    def replace(path: Path, target: Path, real: Any = Path.replace) -> Path:
+        nonlocal renames
+        renames += 1
+        if renames == failing_call:
+            raise KeyboardInterrupt
+        return real(path, target)  # type: ignore[no-any-return]
+
+    monkeypatch.setattr(Path, "replace", replace)
+    with pytest.raises(KeyboardInterrupt):
+        save_checkpoint(tmp_path, "best", small_model(2), ABOUT)
+    monkeypatch.undo()
+    assert equal(load_checkpoint(tmp_path / "best.json")[0], small_model(1).state_dict())
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="forks")
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
 def test_kill_at_any_moment_leaves_a_whole_checkpoint(tmp_path: Path) -> None:

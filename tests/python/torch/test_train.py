@@ -87,6 +87,26 @@ def test_checkpoints_have_the_accuracy_that_they_say(run: tuple[Any, Path], name
     assert about["classes"] == list("0123456789")
 
 
+def test_training_and_evaluation_normalise_as_they_should(run: tuple[Any, Path]) -> None:
+    """Batch statistics are gathered once a training step, and in evaluation neither used nor changed."""
+    model, _ = load_model(run[1] / "last.json")
+    assert int(model.get_buffer("norm.num_batches_tracked")) == 3 * 29
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    model.train()
+    evaluate(model, digits(), 50)
+    assert not model.training
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_best_is_the_first_of_the_best_epochs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    accuracies = iter([0.5, 0.7, 0.7, 0.6])
+    monkeypatch.setattr("leancore.torch.train.loop.evaluate", lambda *arguments: (1.0, next(accuracies)))
+    result = train(TrainConfig(epochs=4, batch_size=1433, out=str(tmp_path / "run")))
+    assert (result.test_accuracy, result.best_test_accuracy, result.best_epoch) == (0.6, 0.7, 2)
+    for name, epoch in (("best", 2), ("last", 4)):
+        assert load_checkpoint(tmp_path / "run" / f"{name}.json")[1]["metrics"]["epoch"] == epoch
+
+
 def outcome(folder: Path) -> tuple[str, list[str]]:
     weights = load_checkpoint(folder / "last.json")[0]
     digest = hashlib.sha256(b"".join(weights[key].numpy().tobytes() for key in sorted(weights))).hexdigest()

@@ -98,14 +98,17 @@ def check(ours: object, theirs: object, terms: int) -> None:
     for a, b in zip(
         ours if isinstance(ours, tuple) else (ours,), theirs if isinstance(theirs, tuple) else (theirs,), strict=True
     ):
-        assert isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor)
+        assert isinstance(a, torch.Tensor)
+        assert isinstance(b, torch.Tensor)
         bound = 4 * 2.0**-24 * terms * float(b.abs().max())
         worst = float((a - b).abs().max())
         if not worst <= bound:
             raise SystemExit(f"outputs differ by {worst:.2e}, more than {bound:.2e}")
 
 
-def measure(ours: Callable[[], object], theirs: Callable[[], object], seconds: float) -> tuple[list[float], list[float]]:
+def measure(
+    ours: Callable[[], object], theirs: Callable[[], object], seconds: float
+) -> tuple[list[float], list[float]]:
     """Seconds of each turn, taken alternately."""
     times: tuple[list[float], list[float]] = ([], [])
     for call in (ours, theirs, ours, theirs):
@@ -130,8 +133,13 @@ def main() -> None:
 
     import leancore
 
-    implementation = os.environ.get("LEANCORE_CPU_ISA") or next(n for n, _, ok in leancore._core.implementations() if ok)
-    print(f"torch {torch.__version__}, {torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads;", end=" ")
+    implementation = os.environ.get("LEANCORE_CPU_ISA") or next(
+        n for n, _, ok in leancore._core.implementations() if ok
+    )
+    print(
+        f"torch {torch.__version__}, {torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads;",
+        end=" ",
+    )
     print(f"leancore {leancore.__version__}, {implementation}")
     print(f"{'layer':>8} {'operation':16} {'leancore ms':>12} {'torch ms':>9} {'ratio':>6}  middle half")
     for text in arguments.layers:
@@ -142,7 +150,9 @@ def main() -> None:
             a, b = measure(ours, theirs, arguments.seconds)
             low, _, high = statistics.quantiles([t / o for o, t in zip(a, b, strict=True)], n=4)
             mine, other = statistics.median(a), statistics.median(b)
-            print(f"{text:>8} {name:16} {mine * 1e3:12.3f} {other * 1e3:9.3f} {other / mine:6.2f}  {low:.2f}-{high:.2f}")
+            print(
+                f"{text:>8} {name:16} {mine * 1e3:12.3f} {other * 1e3:9.3f} {other / mine:6.2f}  {low:.2f}-{high:.2f}"
+            )
 
 
 if __name__ == "__main__":

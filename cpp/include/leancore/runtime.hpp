@@ -31,7 +31,7 @@ const char* thread_backend() noexcept;
 // omp_set_num_threads, torch.set_num_threads); std builds follow LEANCORE_NUM_THREADS, else the processors.
 int max_threads() noexcept;
 
-// "not built" when the library has no CUDA, else the state of the driver and the compiled architectures.
+// "built without CUDA", or the state of the driver and the compiled architectures.
 const char* cuda_status() noexcept;
 
 }  // namespace leancore

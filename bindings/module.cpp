@@ -329,7 +329,8 @@ NB_MODULE(_core, m) {
         "Name of the implementation that would run an operation on compact arrays with x of that shape.");
   m.def("max_threads", &max_threads, "Threads that a call would use at most now.");
   m.def("thread_backend", &thread_backend, "\"openmp\", \"std\" or \"serial\".");
-  m.def("cuda_status", &cuda_status, "\"built without CUDA\", or the state of the driver and the compiled architectures.");
+  m.def("cuda_status", &cuda_status,
+        "\"built without CUDA\", or the state of the driver and the compiled architectures.");
 }
 
 }  // namespace leancore::python

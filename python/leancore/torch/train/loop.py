@@ -119,10 +119,11 @@ def train(config: TrainConfig) -> Result:
                 seconds=time.perf_counter() - began,
             )
             report.epoch(row)
-            save_checkpoint(report.folder, "last", network, about(row))
+            # `best` first: where `last` of an epoch is there, so is what it says about the best.
             if accuracy > best:
                 best, best_epoch = accuracy, epoch
                 save_checkpoint(report.folder, "best", network, about(row))
+            save_checkpoint(report.folder, "last", network, about(row))
         result = Result(accuracy, best, best_epoch, parameters, report.seconds(), report.folder)
         report.done(str(result))
     return result

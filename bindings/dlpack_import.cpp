@@ -3,13 +3,16 @@
 #include <cstring>
 
 #include "errors.hpp"
-#include "fail.hpp"
 #include "leancore/conv.hpp"
 #include "leancore/runtime.hpp"
+#include "status.hpp"
 
 namespace nb = nanobind;
 
 namespace leancore::python {
+
+using detail::fail;
+
 namespace {
 
 // Made once and kept until the process ends: looking names up again costs as much as the rest of an import.

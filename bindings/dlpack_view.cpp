@@ -2,9 +2,12 @@
 
 #include <limits>
 
-#include "fail.hpp"
+#include "status.hpp"
 
 namespace leancore::python {
+
+using detail::fail;
+
 namespace {
 
 constexpr std::uint64_t int64_limit = std::uint64_t{std::numeric_limits<std::int64_t>::max()};

@@ -7,12 +7,15 @@
 
 #include "dlpack_import.hpp"
 #include "errors.hpp"
-#include "fail.hpp"
 #include "leancore/leancore.hpp"
+#include "status.hpp"
 
 namespace nb = nanobind;
 
 namespace leancore::python {
+
+using detail::fail;
+
 namespace {
 
 // Scratch memory of one thread, kept between calls unless it is large.

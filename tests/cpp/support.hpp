@@ -283,6 +283,31 @@ leancore::Status run(leancore::Operation operation, const leancore::ConvDesc& d,
   std::abort();
 }
 
+// What an operation writes, from outputs that held NaN before: y, dx, or dalpha followed by dc.
+template <typename T>
+std::vector<T> compute(leancore::Operation operation, const leancore::ConvDesc& d, const Arrays<T>& in, bool with_bias,
+                       const leancore::Context& context, GuardedMemory::Flush flush = GuardedMemory::Flush::to_end) {
+  Arrays<T> out(d, flush);
+  Array<T>& first = operation == leancore::Operation::forward         ? out.y
+                    : operation == leancore::Operation::backward_data ? out.x
+                                                                      : out.alpha;
+  first.poison();
+  out.c.poison();
+  leancore::check(run(operation, d, in, first.origin(), out.c.origin(), with_bias, context, flush));
+  std::vector<T> values = first.values();
+  if (operation == leancore::Operation::backward_weight) {
+    for (const T value : out.c.values()) values.push_back(value);
+  }
+  return values;
+}
+
+// A context that forces an implementation.
+inline leancore::Context forced(const char* implementation) {
+  leancore::Context context;
+  context.implementation = implementation;
+  return context;
+}
+
 // Names of all implementations that this processor executes, the reference last. One that fails its self-test is in the
 // list: calls that force it then fail, and so does the test.
 inline std::vector<const char*> implementations() {

@@ -55,18 +55,7 @@ std::vector<double> reference_in_double(leancore::Operation operation, const lea
   copy(in.alpha, arrays.alpha);
   copy(in.c, arrays.c);
   copy(in.bias, arrays.bias);
-  leancore::Context context;
-  context.implementation = "reference";
-  test::Arrays<double> out(wide);
-  test::Array<double>& first = operation == leancore::Operation::forward         ? out.y
-                               : operation == leancore::Operation::backward_data ? out.x
-                                                                                 : out.alpha;
-  leancore::check(test::run(operation, wide, arrays, first.origin(), out.c.origin(), true, context));
-  std::vector<double> values = first.values();
-  if (operation == leancore::Operation::backward_weight) {
-    for (const double value : out.c.values()) values.push_back(value);
-  }
-  return values;
+  return test::compute(operation, wide, arrays, true, test::forced("reference"));
 }
 
 double worst_fraction = 0;  // of the sure bound, for the summary line
@@ -86,17 +75,7 @@ void compare(const leancore::ConvDesc& d, Data data, test::Random& random) {
     const double u = std::numeric_limits<T>::epsilon() / 2 * (sizeof(T) == 4 ? 1 : 2);
     const double tiny = terms * static_cast<double>(std::numeric_limits<T>::denorm_min());
     for (const char* name : test::implementations()) {
-      leancore::Context context;
-      context.implementation = name;
-      test::Arrays<T> out(d);
-      test::Array<T>& first = operation == leancore::Operation::forward         ? out.y
-                              : operation == leancore::Operation::backward_data ? out.x
-                                                                                : out.alpha;
-      leancore::check(test::run(operation, d, in, first.origin(), out.c.origin(), true, context));
-      std::vector<T> got = first.values();
-      if (operation == leancore::Operation::backward_weight) {
-        for (const T value : out.c.values()) got.push_back(value);
-      }
+      const std::vector<T> got = test::compute(operation, d, in, true, test::forced(name));
       for (std::size_t i = 0; i < got.size(); ++i) {
         const double error = std::abs(static_cast<double>(got[i]) - exact[i]);
         const double sure = (terms + 1) * u * sizes[i] + tiny, likely = 2 * std::sqrt(terms + 1) * u * sizes[i] + tiny;
@@ -117,13 +96,8 @@ void long_sums() {
   in.fill([&] { return 0.5 + random.uniform(); });
   const std::vector<double> exact = reference_in_double(leancore::Operation::backward_weight, d, in, false);
   for (const char* name : test::implementations()) {
-    leancore::Context context;
-    context.implementation = name;
-    test::Arrays<float> out(d);
-    leancore::check(
-        test::run(leancore::Operation::backward_weight, d, in, out.alpha.origin(), out.c.origin(), false, context));
-    std::vector<float> got = out.alpha.values();
-    for (const float value : out.c.values()) got.push_back(value);
+    const std::vector<float> got =
+        test::compute(leancore::Operation::backward_weight, d, in, false, test::forced(name));
     for (std::size_t i = 0; i < got.size(); ++i) {
       CHECK(std::abs(got[i] - exact[i]) <= 64 * 0x1p-24 * exact[i], "%s: %.9g, exact %.9g", name,
             static_cast<double>(got[i]), exact[i]);

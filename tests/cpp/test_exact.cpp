@@ -21,32 +21,16 @@ void compare(leancore::ConvDesc d, test::Random& random) {
   const bool with_bias = random.integer(0, 1) != 0;
 
   for (const leancore::Operation operation : test::operations) {
-    std::vector<std::vector<T>> expected;
-    for (const char* name : {"reference", "generic", "avx2", "avx512"}) {
-      leancore::Context context;
-      context.implementation = name;
+    std::vector<T> expected;
+    const std::vector<const char*> names = test::implementations();
+    for (auto name = names.rbegin(); name != names.rend(); ++name) {  // the reference is last in the list
+      leancore::Context context = test::forced(*name);
       context.threads = static_cast<std::int32_t>(random.integer(0, 4));
-      bool available = false;
-      for (const char* candidate : test::implementations()) available = available || std::strcmp(candidate, name) == 0;
-      if (!available) continue;
-
-      test::Arrays<T> out(d, flush);
-      test::Array<T>& first = operation == leancore::Operation::forward         ? out.y
-                              : operation == leancore::Operation::backward_data ? out.x
-                                                                                : out.alpha;
-      first.poison();
-      out.c.poison();
-      const leancore::Status status =
-          test::run(operation, d, in, first.origin(), out.c.origin(), with_bias, context, flush);
-      CHECK(status.ok(), "%s", status.message);
-      std::vector<std::vector<T>> got = {first.values()};
-      if (operation == leancore::Operation::backward_weight) got.push_back(out.c.values());
-      if (expected.empty()) {
-        expected = got;
-      } else {
-        CHECK(got == expected, "%s %s %s layout %d", name, test::operation_names[static_cast<int>(operation)],
-              test::describe(d).c_str(), static_cast<int>(layout));
-      }
+      const std::vector<T> got = test::compute(operation, d, in, with_bias, context, flush);
+      if (name == names.rbegin()) expected = got;
+      CHECK(got == expected && std::none_of(got.begin(), got.end(), [](T value) { return std::isnan(value); }),
+            "%s %s %s layout %d", *name, test::operation_names[static_cast<int>(operation)], test::describe(d).c_str(),
+            static_cast<int>(layout));
     }
   }
   const auto problem = leancore::detail::cpu::make_problem(leancore::Operation::forward, d);

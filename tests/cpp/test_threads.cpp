@@ -6,22 +6,11 @@
 
 namespace {
 
-struct Result {
-  std::vector<float> first, second;
-  bool operator==(const Result&) const = default;
-};
-
-Result compute(leancore::Operation operation, const leancore::ConvDesc& d, const test::Arrays<float>& in, int threads,
-               const char* name) {
-  leancore::Context context;
+std::vector<float> compute(leancore::Operation operation, const leancore::ConvDesc& d, const test::Arrays<float>& in,
+                           int threads, const char* name) {
+  leancore::Context context = test::forced(name);
   context.threads = threads;
-  context.implementation = name;
-  test::Arrays<float> out(d);
-  test::Array<float>& first = operation == leancore::Operation::forward         ? out.y
-                              : operation == leancore::Operation::backward_data ? out.x
-                                                                                : out.alpha;
-  leancore::check(test::run(operation, d, in, first.origin(), out.c.origin(), true, context));
-  return {first.values(), operation == leancore::Operation::backward_weight ? out.c.values() : std::vector<float>{}};
+  return test::compute(operation, d, in, true, context);
 }
 
 void smaller_workspace(const leancore::ConvDesc& d, const test::Arrays<float>& in) {
@@ -31,7 +20,7 @@ void smaller_workspace(const leancore::ConvDesc& d, const test::Arrays<float>& i
   leancore::check(workspace_bytes(leancore::Operation::forward, d, all, most));
   leancore::check(workspace_bytes(leancore::Operation::forward, d, one, least));
   CHECK(least < most, "%zu and %zu bytes", least, most);
-  const std::vector<float> expected = compute(leancore::Operation::forward, d, in, 0, nullptr).first;
+  const std::vector<float> expected = compute(leancore::Operation::forward, d, in, 0, nullptr);
   for (const std::size_t bytes : {most, (most + least) / 2, least, least - 64}) {
     const test::GuardedMemory workspace(bytes, test::GuardedMemory::Flush::to_end);
     all.workspace = workspace.data();
@@ -68,7 +57,7 @@ int main() {
       for (const char* name : test::implementations()) {
         if (std::strcmp(name, "reference") == 0 && layout == test::Layout::channels_last) continue;
         for (const leancore::Operation operation : test::operations) {
-          const Result one = compute(operation, d, in, 1, name);
+          const std::vector<float> one = compute(operation, d, in, 1, name);
           for (const int threads : {2, 3, 4, 8, 0}) {
             CHECK(compute(operation, d, in, threads, name) == one, "%s %s with %d threads: %s", name,
                   test::operation_names[static_cast<int>(operation)], threads, test::describe(d).c_str());
@@ -84,7 +73,7 @@ int main() {
   in.fill([&] { return random.normal(); });
   if (leancore::max_threads() > 1) smaller_workspace(d, in);
 
-  const Result expected = compute(leancore::Operation::forward, d, in, 0, nullptr);
+  const std::vector<float> expected = compute(leancore::Operation::forward, d, in, 0, nullptr);
   bool equal[8] = {};
   std::vector<std::thread> callers;
   for (bool& slot : equal) {

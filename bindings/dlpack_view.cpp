@@ -94,7 +94,7 @@ Status view_tensor(const dlpack::Tensor& tensor, ArgumentName name, bool read_on
     empty |= array.shape[axis] == 0;
   }
 
-  const std::uint64_t item = array.dtype == DType::f32 ? sizeof(float) : sizeof(double);
+  const auto item = static_cast<std::uint64_t>(info(array.dtype).size);
   std::uint64_t count = 1;
   for (int axis = array.ndim - 1; axis >= 0; --axis) {
     const std::int64_t extent = array.shape[axis];

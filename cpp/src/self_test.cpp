@@ -4,6 +4,7 @@
 #include <memory>
 #include <new>
 
+#include "half.hpp"
 #include "leancore/conv.hpp"
 #include "reference/reference.hpp"
 
@@ -24,7 +25,7 @@ struct Arrays {
   template <std::size_t n>
   static void fill(std::array<T, n>& values, int step) {
     int value = step;
-    for (T& element : values) element = static_cast<T>((value = (value * 5 + step) % 17) - 8);
+    for (T& element : values) element = T((value = (value * 5 + step) % 17) - 8);
   }
   Arrays() {
     fill(x, 3);
@@ -32,9 +33,9 @@ struct Arrays {
     fill(alpha, 7);
     fill(c, 11);
     fill(bias, 13);
-    dx.fill(T{-1});
-    dalpha.fill(T{-1});
-    dc.fill(T{-1});
+    dx.fill(T(-1));
+    dalpha.fill(T(-1));
+    dc.fill(T(-1));
   }
 };
 
@@ -47,6 +48,7 @@ bool matches(const Implementation& implementation, DType dtype) {
   const Implementation* const both[] = {&implementation, &reference::implementation};
   // Backward first: forward overwrites y, which they read as dy.
   for (const Operation operation : {Operation::backward_data, Operation::backward_weight, Operation::forward}) {
+    if (!implementation.supports(operation, desc)) continue;
     for (std::size_t i = 0; i < 2; ++i) {
       Arrays<T>& a = arrays[i];
       Arguments arguments;
@@ -75,7 +77,8 @@ bool matches(const Implementation& implementation, DType dtype) {
 }  // namespace
 
 bool passes_self_test(const Implementation& implementation) noexcept {
-  return matches<float>(implementation, DType::f32) && matches<double>(implementation, DType::f64);
+  return matches<float>(implementation, DType::f32) && matches<double>(implementation, DType::f64) &&
+         matches<f16>(implementation, DType::f16) && matches<bf16>(implementation, DType::bf16);
 }
 
 }  // namespace leancore::detail

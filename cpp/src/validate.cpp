@@ -13,12 +13,6 @@ namespace {
 
 constexpr StatusCode bad = StatusCode::invalid_argument;
 
-std::int64_t size_of(DType dtype) {
-  return dtype == DType::f32 ? 4 : 8;
-}
-const char* dtype_name(DType dtype) {
-  return dtype == DType::f32 ? "float32" : "float64";
-}
 const char* device_name(DeviceType device) {
   return device == DeviceType::cpu ? "CPU" : "CUDA";
 }
@@ -69,7 +63,7 @@ Footprint bias_footprint(const ConvDesc& d) {
 
 Status check_span(const char* call, const char* what, const Footprint& footprint, DType dtype) {
   std::int64_t lowest = 0, highest = 0;
-  if (span_of(footprint, size_of(dtype), lowest, highest)) return {};
+  if (span_of(footprint, info(dtype).size, lowest, highest)) return {};
   return fail(StatusCode::overflow, "%s: %s of shape %s spans more than 2^63 bytes", call, what,
               ShapeText(footprint.axes, footprint.shape).get());
 }
@@ -80,9 +74,9 @@ Status check_pointer(const char* call, const Operand& operand, DType dtype) {
     return fail(bad, "%s: %s is null, expected memory for shape %s", call, operand.name,
                 ShapeText(operand.footprint.axes, operand.footprint.shape).get());
   }
-  if (operand.footprint.base % size_of(dtype) != 0) {
+  if (operand.footprint.base % info(dtype).size != 0) {
     return fail(bad, "%s: %s at address %p is not aligned to its %s elements", call, operand.name, operand.pointer,
-                dtype_name(dtype));
+                info(dtype).name);
   }
   return {};
 }
@@ -108,8 +102,9 @@ Status validate(Operation operation, const ConvDesc& d, const Context& context) 
     return fail(bad, "operation is %d, expected forward, backward_data or backward_weight",
                 static_cast<int>(operation));
   }
-  if (d.dtype != DType::f32 && d.dtype != DType::f64) {
-    return fail(StatusCode::invalid_type, "%s: dtype is %d, expected f32 or f64", call, static_cast<int>(d.dtype));
+  if (!is_known(d.dtype)) {
+    return fail(StatusCode::invalid_type, "%s: dtype is %d, expected f32, f64, f16 or bf16", call,
+                static_cast<int>(d.dtype));
   }
   if (d.dims < 1 || d.dims > max_dims) return fail(bad, "%s: dims is %d, expected 1 to %d", call, d.dims, max_dims);
   if (d.batch < 0 || d.c_in < 0 || d.c_out < 0) {
@@ -174,13 +169,13 @@ Status validate(Operation operation, const ConvDesc& d, const Arguments& argumen
                   ShapeText(output.footprint.axes, output.footprint.strides).get(), output.name);
     }
     for (int i = 0; i < input_count; ++i) {
-      if (overlap(output.footprint, inputs[i].footprint, size_of(d.dtype))) {
+      if (overlap(output.footprint, inputs[i].footprint, info(d.dtype).size)) {
         return fail(bad, "%s: output %s overlaps input %s in memory, expected memory of its own", call, output.name,
                     inputs[i].name);
       }
     }
   }
-  if (output_count == 2 && overlap(outputs[0].footprint, outputs[1].footprint, size_of(d.dtype))) {
+  if (output_count == 2 && overlap(outputs[0].footprint, outputs[1].footprint, info(d.dtype).size)) {
     return fail(bad, "%s: outputs dalpha and dc overlap in memory, expected memory of their own", call);
   }
   return {};
@@ -210,7 +205,7 @@ Status check_kind(const char* call, const char* what, const Array& array, const 
                   const Array& leading) {
   if (array.dtype != leading.dtype) {
     return fail(StatusCode::invalid_type, "%s: %s is %s, expected %s like %s", call, what,
-                detail::dtype_name(array.dtype), detail::dtype_name(leading.dtype), leading_name);
+                info(array.dtype).name, info(leading.dtype).name, leading_name);
   }
   if (array.device.type != leading.device.type || array.device.index != leading.device.index) {
     return fail(bad, "%s: %s is on %s device %d, expected %s device %d like %s", call, what,
@@ -371,7 +366,7 @@ Status bind_output(Output output, const Array& array, ConvDesc& d) noexcept {
   const char* call = calls[static_cast<int>(output)];
   if (array.dtype != d.dtype) {
     return fail(StatusCode::invalid_type, "%s: out (%s) is %s, expected %s like the inputs", call, what,
-                detail::dtype_name(array.dtype), detail::dtype_name(d.dtype));
+                info(array.dtype).name, info(d.dtype).name);
   }
   std::int64_t shape[max_axes] = {};
   const int axes = output_shape(output, d, shape);

@@ -12,7 +12,7 @@ extern "C" {
 
 enum { LEANCORE_MAX_DIMS = 4, LEANCORE_MAX_AXES = 6 };
 
-typedef enum { LEANCORE_F32 = 0, LEANCORE_F64 = 1 } leancore_dtype;
+typedef enum { LEANCORE_F32 = 0, LEANCORE_F64 = 1, LEANCORE_F16 = 2, LEANCORE_BF16 = 3 } leancore_dtype;
 typedef enum { LEANCORE_CPU = 1, LEANCORE_CUDA = 2 } leancore_device_type;
 typedef enum { LEANCORE_FORWARD = 0, LEANCORE_BACKWARD_DATA = 1, LEANCORE_BACKWARD_WEIGHT = 2 } leancore_operation;
 typedef enum {

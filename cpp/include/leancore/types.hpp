@@ -12,7 +12,24 @@ namespace leancore {
 inline constexpr int max_dims = 4;             // spatial dimensions of the operator
 inline constexpr int max_axes = max_dims + 2;  // batch, channel, spatial axes from the outermost in
 
-enum class DType : std::int32_t { f32 = 0, f64 = 1 };
+// f16 is IEEE 754 half precision, bf16 is bfloat16.
+enum class DType : std::int32_t { f32 = 0, f64 = 1, f16 = 2, bf16 = 3 };
+
+// What there is to know of the element types, in the order of their numbers.
+struct DTypeInfo {
+  DType dtype;
+  const char* name;   // as NumPy and torch write it
+  std::int64_t size;  // bytes of an element
+};
+inline constexpr DTypeInfo dtypes[] = {
+    {DType::f32, "float32", 4}, {DType::f64, "float64", 8}, {DType::f16, "float16", 2}, {DType::bf16, "bfloat16", 2}};
+constexpr bool is_known(DType dtype) noexcept {
+  return static_cast<std::uint32_t>(dtype) < sizeof dtypes / sizeof *dtypes;
+}
+// Of a known type.
+constexpr const DTypeInfo& info(DType dtype) noexcept {
+  return dtypes[static_cast<std::int32_t>(dtype)];
+}
 
 // The numbers are DLPack's.
 enum class DeviceType : std::int32_t { cpu = 1, cuda = 2 };

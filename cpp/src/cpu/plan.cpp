@@ -50,7 +50,7 @@ std::int64_t Problem::pixels() const {
 }
 
 bool family_supports(Operation, const ConvDesc& d) {
-  bool unit = d.batch > 0 && d.c_in > 0 && d.c_out > 0;
+  bool unit = d.batch > 0 && d.c_in > 0 && d.c_out > 0 && (d.dtype == DType::f32 || d.dtype == DType::f64);
   for (int a = 0; a < d.dims; ++a) unit = unit && d.extents[a] > 0 && d.stride[a] == 1 && d.dilation[a] == 1;
   return unit;
 }

@@ -164,7 +164,7 @@ nb::object py_forward(nb::handle x, nb::handle alpha, nb::handle c, nb::handle b
                                    geometry_of(function, x_in.view(), stride, dilation), desc));
   nb::object y = output(out, allocate, Output::y, desc);
   y_out.import(y, {function, "out (y)"});
-  raise_if_failed(bind_output(Output::y, y_out.view(), desc));
+  raise_if_failed(bind_output(Operation::forward, Output::y, y_out.view(), desc));
   run(Operation::forward, function, desc, x_in.view().device, implementation, [&](const Context& context) {
     return forward(desc, x_in.view().data, alpha_in.view().data, c_in.view().data, bias_in.view().data,
                    y_out.view().data, context);
@@ -211,7 +211,7 @@ nb::object py_backward_data(nb::handle dy, nb::handle alpha, nb::handle c, nb::h
   }
   nb::object dx = output(out, allocate, Output::dx, desc);
   if (out.is_none() || !x_shape.is_none()) dx_out.import(dx, {function, "out (dx)"});
-  raise_if_failed(bind_output(Output::dx, dx_out.view(), desc));
+  raise_if_failed(bind_output(Operation::backward_data, Output::dx, dx_out.view(), desc));
   run(Operation::backward_data, function, desc, dy_in.view().device, implementation, [&](const Context& context) {
     return backward_data(desc, dy_in.view().data, alpha_in.view().data, c_in.view().data, dx_out.view().data, context);
   });
@@ -248,9 +248,9 @@ nb::object py_backward_weight(nb::handle x, nb::handle dy, nb::handle out, nb::h
     dc = output(dc, allocate, Output::dc, desc);
   }
   dalpha_out.import(dalpha, {function, "out (dalpha)"});
-  raise_if_failed(bind_output(Output::dalpha, dalpha_out.view(), desc));
+  raise_if_failed(bind_output(Operation::backward_weight, Output::dalpha, dalpha_out.view(), desc));
   dc_out.import(dc, {function, "out (dc)"});
-  raise_if_failed(bind_output(Output::dc, dc_out.view(), desc));
+  raise_if_failed(bind_output(Operation::backward_weight, Output::dc, dc_out.view(), desc));
   run(Operation::backward_weight, function, desc, x_in.view().device, implementation, [&](const Context& context) {
     return backward_weight(desc, x_in.view().data, dy_in.view().data, dalpha_out.view().data, dc_out.view().data,
                            context);

@@ -26,6 +26,7 @@ struct Implementation {
   const char* description;
   DeviceType device;
   bool (*available)();
+  // backward need not be: what no implementation supports is run as backward_data and backward_weight.
   bool (*supports)(Operation, const ConvDesc&);
   std::size_t (*workspace_bytes)(Operation, const ConvDesc&, int threads);
   // `workspace` holds at least workspace_bytes(operation, desc, threads), aligned to workspace_alignment. Arguments

@@ -38,11 +38,16 @@ Status backward_data(const ConvDesc& desc, const void* dy, const void* alpha, co
 Status backward_weight(const ConvDesc& desc, const void* x, const void* dy, void* dalpha, void* dc,
                        const Context& context) noexcept;
 
+// dx, dalpha and dc in one call, from one read of x and dy where an implementation offers that, else as backward_data
+// and backward_weight do. Any of dx, dalpha and dc may be null when it is not wanted; the inputs are needed anyway.
+Status backward(const ConvDesc& desc, const void* x, const void* dy, const void* alpha, const void* c, void* dx,
+                void* dalpha, void* dc, const Context& context) noexcept;
+
 // A descriptor with every array compact, channels first: the last spatial axis has stride 1.
 ConvDesc compact_desc(DType dtype, int dims, std::int64_t batch, std::int64_t c_in, std::int64_t c_out,
                       const std::int64_t* extents) noexcept;
 
-// Sets x_strides and y_strides to compact channels-last memory: the channel axis has stride 1.
+// Sets x_strides, dx_strides and y_strides to compact channels-last memory: the channel axis has stride 1.
 void set_channels_last(ConvDesc& desc) noexcept;
 
 }  // namespace leancore

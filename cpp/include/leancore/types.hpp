@@ -39,7 +39,9 @@ struct Device {
   std::int32_t index = 0;
 };
 
-enum class Operation : std::int32_t { forward = 0, backward_data = 1, backward_weight = 2 };
+enum class Operation : std::int32_t { forward = 0, backward_data = 1, backward_weight = 2, backward = 3 };
+// In the order of their numbers.
+inline constexpr const char* operation_names[] = {"forward", "backward_data", "backward_weight", "backward"};
 
 enum class StatusCode : std::int32_t {
   ok = 0,
@@ -73,7 +75,10 @@ struct [[nodiscard]] Status {
 // (2-D: up, left, right, down), the order of eq. (4) of the LeanResNet paper. Taps lie `dilation` apart, outputs at
 // every `stride`-th position; a neighbour outside x contributes nothing.
 //
-// The stride arrays hold: batch, channel, then the `dims` spatial axes; entries past that are ignored.
+// The stride arrays hold: batch, channel, then the `dims` spatial axes; entries past that are ignored. An operation
+// reads those of its own arrays. y_strides are also those of dy. In backward_data, x_strides are those of dx, and in
+// backward_weight, alpha_strides and c_strides are those of dalpha and dc; backward has both kinds of arrays, and there
+// the gradients have strides of their own.
 struct ConvDesc {
   DType dtype = DType::f32;
   std::int32_t dims = 2;  // 1 to max_dims
@@ -88,6 +93,9 @@ struct ConvDesc {
   std::int64_t alpha_strides[2] = {};
   std::int64_t c_strides[2] = {};
   std::int64_t bias_stride = 1;
+  std::int64_t dx_strides[max_axes] = {};  // these three: backward alone
+  std::int64_t dalpha_strides[2] = {};
+  std::int64_t dc_strides[2] = {};
 
   // Extent of y along a spatial axis: that of a 3-wide convolution with padding = dilation.
   [[nodiscard]] constexpr std::int64_t y_extent(int axis) const noexcept {

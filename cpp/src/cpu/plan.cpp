@@ -49,8 +49,9 @@ std::int64_t Problem::pixels() const {
   return count;
 }
 
-bool family_supports(Operation, const ConvDesc& d) {
-  bool unit = d.batch > 0 && d.c_in > 0 && d.c_out > 0 && (d.dtype == DType::f32 || d.dtype == DType::f64);
+bool family_supports(Operation operation, const ConvDesc& d) {
+  if (operation == Operation::backward || (d.dtype != DType::f32 && d.dtype != DType::f64)) return false;
+  bool unit = d.batch > 0 && d.c_in > 0 && d.c_out > 0;
   for (int a = 0; a < d.dims; ++a) unit = unit && d.extents[a] > 0 && d.stride[a] == 1 && d.dilation[a] == 1;
   return unit;
 }

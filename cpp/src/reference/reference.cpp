@@ -170,6 +170,8 @@ void run_typed(Operation operation, const ConvDesc& d, const Arguments& argument
     case Operation::backward_weight:
       parallel_for(d.c_out, threads, [&](std::int64_t unit, int) { reference.backward_weight(unit); });
       break;
+    case Operation::backward:  // not supported
+      break;
   }
 }
 
@@ -198,7 +200,7 @@ constinit const Implementation implementation = {
     "scalar, any strides, stride and dilation, double accumulation",
     DeviceType::cpu,
     [] { return true; },
-    [](Operation, const ConvDesc&) { return true; },
+    [](Operation operation, const ConvDesc&) { return operation != Operation::backward; },
     [](Operation, const ConvDesc&, int) -> std::size_t { return 0; },
     run,
 };

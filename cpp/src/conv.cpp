@@ -14,8 +14,10 @@ namespace leancore {
 namespace {
 
 using detail::Arguments;
+using detail::data_part;
 using detail::fail;
 using detail::Implementation;
+using detail::weight_part;
 
 constexpr std::size_t alignment_slack = detail::workspace_alignment - 1;
 
@@ -78,17 +80,7 @@ Status run(Operation operation, const ConvDesc& desc, const Arguments& arguments
   return run(prepared, operation, desc, arguments, context);
 }
 
-// The two calls that make a backward where no implementation offers it in one pass.
-ConvDesc data_part(ConvDesc d) {
-  std::copy_n(d.dx_strides, max_axes, d.x_strides);
-  return d;
-}
-ConvDesc weight_part(ConvDesc d) {
-  std::copy_n(d.dalpha_strides, 2, d.alpha_strides);
-  std::copy_n(d.dc_strides, 2, d.c_strides);
-  return d;
-}
-
+// Where no implementation offers it in one pass.
 Status backward_in_parts(const ConvDesc& desc, const Arguments& arguments, const Context& context) noexcept {
   const bool want_data = arguments.dx != nullptr, want_weight = arguments.dalpha != nullptr || arguments.dc != nullptr;
   const ConvDesc of_data = data_part(desc), of_weight = weight_part(desc);

@@ -34,6 +34,19 @@ struct Implementation {
   Status (*run)(Operation, const ConvDesc&, const Arguments&, const Context&, void* workspace, int threads);
 };
 
+// The two calls that make a backward.
+inline ConvDesc data_part(ConvDesc d) {
+  for (int a = 0; a < max_axes; ++a) d.x_strides[a] = d.dx_strides[a];
+  return d;
+}
+inline ConvDesc weight_part(ConvDesc d) {
+  for (int a = 0; a < 2; ++a) {
+    d.alpha_strides[a] = d.dalpha_strides[a];
+    d.c_strides[a] = d.dc_strides[a];
+  }
+  return d;
+}
+
 inline constexpr std::size_t workspace_alignment = 64;
 
 // In the order of preference.

@@ -38,7 +38,7 @@ void compare(leancore::ConvDesc d, test::Random& random) {
   }
   if (!std::is_same_v<T, float> && !std::is_same_v<T, double>) return;
   const auto problem = leancore::detail::cpu::make_problem(leancore::Operation::forward, d);
-  const auto plan = leancore::detail::cpu::make_plan(problem, sizeof(T), 8, false);
+  const auto plan = leancore::detail::cpu::make_plan(problem, sizeof(T), 8, leancore::detail::cpu::Work::out);
   if (plan.units > 0) tilings.insert({d.dims, plan.slice_axis});
 }
 

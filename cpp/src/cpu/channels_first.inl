@@ -57,8 +57,7 @@ struct Tile {
   std::int64_t c_in;
   std::int64_t positions;
   const TapList<T>* taps;
-  int columns;  // of c
-  E* y;         // channel 0, at the tile
+  E* y;  // channel 0, at the tile
   std::int64_t y_channel;
   const Place* places;                 // of each vector of positions in y
   const std::int64_t* position_place;  // of each position in y
@@ -70,9 +69,31 @@ template <typename T>
 struct Panel {
   std::int64_t first;  // output channel
   const T* alpha;      // [c_in][rows]
-  const T* c;          // [rows][columns]
+  const T* c;          // [columns][rows]
   const T* bias;       // [rows]
 };
+
+// Stores vectors that have no contiguous place, or lie over the end: `rows` of them, one for each output channel.
+template <typename E, typename T = compute_type<E>>
+__attribute__((noinline)) void scatter(const Tile<E>& tile, E* y, std::int64_t first, const T* sums, int rows) {
+  using S = Simd<T>;
+  const std::int64_t valid = std::min<std::int64_t>(S::width, tile.positions - first);
+  if (valid <= 0) return;
+  const Place& place = tile.places[first / S::width];
+  const std::int64_t split = std::min(place.split, valid);
+  for (int r = 0; r < rows; ++r, sums += S::width, y += tile.y_channel) {
+    if (place.split > 0) {
+      const auto v = S::load(sums);
+      S::store_lanes(y + place.first, v, 0, split);
+      if (split < valid) S::store_lanes(y + place.second, v, split, valid);
+    } else {
+      for (std::int64_t p = 0; p < valid; ++p) {
+        const std::int64_t to = tile.position_place[first + p];
+        if (to != no_place) y[to] = static_cast<E>(sums[p]);
+      }
+    }
+  }
+}
 
 template <typename E, typename T, int rows>
 LEANCORE_INLINE void store_block(const Tile<E>& tile, E* y, std::int64_t q, const Sums<T, rows, block_vectors>& sums) {
@@ -80,52 +101,39 @@ LEANCORE_INLINE void store_block(const Tile<E>& tile, E* y, std::int64_t q, cons
 #pragma GCC unroll 4
   for (int v = 0; v < block_vectors; ++v) {
     const std::int64_t first = q + v * S::width;
-    const std::int64_t valid = std::min<std::int64_t>(S::width, tile.positions - first);
-    if (valid <= 0) return;
     const Place& place = tile.places[first / S::width];
-    if (valid == S::width && place.split == S::width) {
+    if (first + S::width <= tile.positions && place.split == S::width) {
+      E* to = y + place.first;
       if (tile.stream) {
 #pragma GCC unroll 16
-        for (int r = 0; r < rows; ++r) S::stream(y + r * tile.y_channel + place.first, sums[r][v]);
+        for (int r = 0; r < rows; ++r, to += tile.y_channel) S::stream(to, sums[r][v]);
       } else {
 #pragma GCC unroll 16
-        for (int r = 0; r < rows; ++r) S::store(y + r * tile.y_channel + place.first, sums[r][v]);
-      }
-    } else if (place.split > 0) {
-      const std::int64_t split = std::min(place.split, valid);
-#pragma GCC unroll 16
-      for (int r = 0; r < rows; ++r) {
-        S::store_lanes(y + r * tile.y_channel + place.first, sums[r][v], 0, split);
-        if (split < valid) S::store_lanes(y + r * tile.y_channel + place.second, sums[r][v], split, valid);
+        for (int r = 0; r < rows; ++r, to += tile.y_channel) S::store(to, sums[r][v]);
       }
     } else {
-      E row[S::width];
+      T lanes[rows * S::width];
 #pragma GCC unroll 16
-      for (int r = 0; r < rows; ++r) {
-        S::store(row, sums[r][v]);
-        for (std::int64_t p = 0; p < valid; ++p) {
-          const std::int64_t to = tile.position_place[first + p];
-          if (to != no_place) y[r * tile.y_channel + to] = row[p];
-        }
-      }
+      for (int r = 0; r < rows; ++r) S::store(lanes + r * S::width, sums[r][v]);
+      scatter<E>(tile, y, first, lanes, rows);
     }
   }
 }
 
 template <typename T, int rows>
 LEANCORE_INLINE void add_taps(Sums<T, rows, block_vectors>& sums, const TapList<T>& taps, const T* own,
-                              std::int64_t row_length, const T* weights, int columns, std::int64_t q) {
+                              std::int64_t row_length, const T* c, std::int64_t q) {
   using S = Simd<T>;
   for (int t = 0; t < taps.count; ++t) {
     const Tap<T>& tap = taps.taps[t];
     const T* neighbour = own + tap.offset;
-    const T* c = weights + tap.column;
+    const T* weights = c + tap.column * rows;
     if (tap.mask == nullptr) {
 #pragma GCC unroll 16
-      for (int r = 0; r < rows; ++r) {
-        const T* n = neighbour + r * row_length;
+      for (int r = 0; r < rows; ++r, neighbour += row_length) {
+        const T weight = weights[r];
 #pragma GCC unroll 4
-        for (int v = 0; v < block_vectors; ++v) sums[r][v] += c[r * columns] * S::load(n + v * S::width);
+        for (int v = 0; v < block_vectors; ++v) sums[r][v] += weight * S::load(neighbour + v * S::width);
       }
     } else {
       // The sum is selected, not the neighbour: a neighbour outside is not multiplied (no 0 * Inf).
@@ -133,12 +141,11 @@ LEANCORE_INLINE void add_taps(Sums<T, rows, block_vectors>& sums, const TapList<
 #pragma GCC unroll 4
       for (int v = 0; v < block_vectors; ++v) exists[v] = S::mask_at(tap.mask, q + v * S::width);
 #pragma GCC unroll 16
-      for (int r = 0; r < rows; ++r) {
-        const T* n = neighbour + r * row_length;
-        const auto weight = S::broadcast(c[r * columns]);
+      for (int r = 0; r < rows; ++r, neighbour += row_length) {
+        const auto weight = S::broadcast(weights[r]);
 #pragma GCC unroll 4
         for (int v = 0; v < block_vectors; ++v) {
-          sums[r][v] = S::add_product(exists[v], sums[r][v], weight, S::load(n + v * S::width));
+          sums[r][v] = S::add_product(exists[v], sums[r][v], weight, S::load(neighbour + v * S::width));
         }
       }
     }
@@ -158,8 +165,7 @@ void forward_block(const Tile<E>& tile, const Panel<compute_type<E>>& panel, std
   multiply_add<T, rows, block_vectors>(sums, ByColumns<T, rows>{panel.alpha, rows}, tile.x + q, tile.row_length,
                                        tile.c_in);
   if constexpr (with_stencil) {
-    add_taps<T, rows>(sums, *tile.taps, tile.x + panel.first * tile.row_length + q, tile.row_length, panel.c,
-                      tile.columns, q);
+    add_taps<T, rows>(sums, *tile.taps, tile.x + panel.first * tile.row_length + q, tile.row_length, panel.c, q);
   }
   store_block<E, T, rows>(tile, tile.y + panel.first * tile.y_channel, q, sums);
 }

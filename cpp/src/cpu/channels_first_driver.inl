@@ -258,19 +258,20 @@ class ChannelsFirst {
   void begin_out(const E* alpha, const E* c, const E* bias, E* out) {
     out_ = out;
     fill_places();
-    T* to = alpha_;
-    over_panels([&](std::int64_t first, std::int64_t rows, bool) {
+    T* alpha_to = alpha_;
+    T* c_to = c_;
+    over_panels([&](std::int64_t first, std::int64_t rows, bool stencil) {
       for (std::int64_t i = 0; i < p_.c_in; ++i) {
-        for (std::int64_t r = 0; r < rows; ++r) {
-          *to++ = static_cast<T>(alpha[(first + r) * p_.alpha_out + i * p_.alpha_in]);
+        for (std::int64_t o = first; o < first + rows; ++o) {
+          *alpha_to++ = static_cast<T>(alpha[o * p_.alpha_out + i * p_.alpha_in]);
+        }
+      }
+      for (int k = 0; stencil && k < p_.columns(); ++k) {
+        for (std::int64_t j = first; j < first + rows; ++j) {
+          *c_to++ = static_cast<T>(c[j * p_.c_channel + k * p_.c_tap]);
         }
       }
     });
-    for (std::int64_t j = 0; j < p_.diagonal(); ++j) {
-      for (int k = 0; k < p_.columns(); ++k) {
-        c_[j * p_.columns() + k] = static_cast<T>(c[j * p_.c_channel + k * p_.c_tap]);
-      }
-    }
     for (std::int64_t o = 0; o < p_.c_out; ++o) bias_[o] = bias ? static_cast<T>(bias[o * p_.bias_stride]) : T{};
 
     // An output that the last-level cache cannot keep is not worth bringing there.
@@ -384,9 +385,7 @@ class ChannelsFirst {
     const std::int64_t begin = tap.begin - step.first_row, end = tap.end - step.first_row;
     if (begin <= 0 && end >= step.rows) return nullptr;
     mask_entry* row = slice_masks_ + (2 * step.thread + (tap.column < p_.dims ? 0 : 1)) * mask_length_;
-    for (std::int64_t q = 0; q < step.positions; ++q) {
-      S::set_mask(row, q, q >= begin * plan_.inner && q < end * plan_.inner);
-    }
+    S::set_range(row, begin * plan_.inner, end * plan_.inner, step.positions);
     return row;
   }
 
@@ -515,7 +514,6 @@ class ChannelsFirst {
       tile.row_length = plan_.row_length;
       tile.c_in = phase.full ? p_.c_in : 0;
       tile.taps = &step.taps[i];
-      tile.columns = p_.columns();
       tile.y = out_ + offset + phase.offset;
       tile.y_channel = p_.out_channel;
       tile.places = places(i);
@@ -537,7 +535,7 @@ class ChannelsFirst {
       const std::int64_t end = std::min(tile.positions, begin + stretch);
       over_panels([&](std::int64_t first, std::int64_t rows, bool stencil) {
         if (!full && !stencil) return;
-        const Panel<T> panel{first, alpha_ + first * p_.c_in, c_ + first * tile.columns, bias_ + first};
+        const Panel<T> panel{first, alpha_ + first * p_.c_in, c_ + first * p_.columns(), bias_ + first};
         const auto height = static_cast<std::size_t>(rows - 1);
         const ForwardBlock<E> run = stencil ? forward_blocks<E, true>[height] : forward_blocks<E, false>[height];
         for (std::int64_t q = begin; q < end; q += block) {

@@ -1,14 +1,15 @@
 // The kernels of one instruction set, and the functions of its row in the registry. Needs LEANCORE_VECTOR_BYTES and,
 // for what compiler vectors cannot say, LEANCORE_AVX2 or LEANCORE_AVX512; isa.hpp; an open namespace of its own.
 
+// clang-format off: each needs those before it
 #include "cpu/vec.inl"
-// After vec.inl, in this order:
-#include "cpu/channels_first.inl"
-#include "cpu/channels_first_driver.inl"
 #include "cpu/multiply_add.inl"
-#include "cpu/pack.inl"
 #include "cpu/partial_sums.inl"
+#include "cpu/pack.inl"
+#include "cpu/channels_first.inl"
 #include "cpu/weight_kernel.inl"
+#include "cpu/channels_first_driver.inl"
+// clang-format on
 
 // Calls visit(e) with a value of the element type.
 template <typename Visit>

@@ -45,6 +45,15 @@ struct Simd {
     entry = static_cast<mask_entry>(exists ? entry | bit : entry & ~bit);
   }
   static LEANCORE_INLINE mask first_lanes(std::int64_t count) { return static_cast<mask>((1u << count) - 1); }
+  // The elements [begin, end) of a row of `count`.
+  static void set_range(mask_entry* row, std::int64_t begin, std::int64_t end, std::int64_t count) {
+    for (std::int64_t base = 0; base < count; base += width) {
+      const auto lanes_below = [base](std::int64_t element) {
+        return first_lanes(std::clamp<std::int64_t>(element - base, 0, width));
+      };
+      row[base / width] = static_cast<mask_entry>(lanes_below(end) & ~lanes_below(begin));
+    }
+  }
   // sum + a b in the lanes of the mask, sum in the others.
   static LEANCORE_INLINE vec add_product(mask where, vec sum, vec a, vec b) {
     if constexpr (sizeof(T) == 4) {
@@ -70,6 +79,13 @@ struct Simd {
   }
   static void set_mask(mask_entry* row, std::int64_t element, bool exists) {
     row[element] = exists ? static_cast<mask_entry>(-1) : mask_entry{};
+  }
+  static void set_range(mask_entry* row, std::int64_t begin, std::int64_t end, std::int64_t count) {
+    begin = std::clamp<std::int64_t>(begin, 0, count);
+    end = std::clamp<std::int64_t>(end, begin, count);
+    std::fill(row, row + begin, mask_entry{});
+    std::fill(row + begin, row + end, static_cast<mask_entry>(-1));
+    std::fill(row + end, row + count, mask_entry{});
   }
   static LEANCORE_INLINE mask first_lanes(std::int64_t count) {
     ints lane{};

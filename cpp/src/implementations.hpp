@@ -8,7 +8,7 @@
 
 namespace leancore::detail {
 
-// The arrays of one call; the ones that the operation does not have are null.
+// The arrays of one call; the ones that the operation does not have, or the caller does not want, are null.
 struct Arguments {
   const void* x = nullptr;
   const void* alpha = nullptr;

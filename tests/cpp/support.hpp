@@ -308,28 +308,32 @@ struct Arrays {
   }
 };
 
+// The gradients of backward_weight and backward that a caller may leave out.
+enum Gradient { dx = 1, dalpha = 2, dc = 4 };
+
 // Memory for what an operation writes, all NaN. The other arrays are there too, and unused.
 template <typename T>
 struct Outputs : Arrays<T> {
   leancore::Operation operation;
+  int unwanted;  // a set of gradients, which are passed as null
 
-  Outputs(leancore::Operation which, const leancore::ConvDesc& d, GuardedMemory::Flush flush)
-      : Arrays<T>(of_gradients(which, d), flush), operation(which) {
+  Outputs(leancore::Operation which, const leancore::ConvDesc& d, GuardedMemory::Flush flush, int without = 0)
+      : Arrays<T>(of_gradients(which, d), flush), operation(which), unwanted(without) {
     for (Array<T>* array : written()) array->poison();
   }
-  // y, dx, or dalpha and dc, or dx, dalpha and dc.
+  [[nodiscard]] T* gradient(Gradient which) const {
+    if (unwanted & which) return nullptr;
+    return (which == dx ? this->x : which == dalpha ? this->alpha : this->c).origin();
+  }
+  // y, dx, or dalpha and dc, or dx, dalpha and dc, without the unwanted.
   std::vector<Array<T>*> written() {
-    switch (operation) {
-      case leancore::Operation::forward:
-        return {&this->y};
-      case leancore::Operation::backward_data:
-        return {&this->x};
-      case leancore::Operation::backward_weight:
-        return {&this->alpha, &this->c};
-      case leancore::Operation::backward:
-        return {&this->x, &this->alpha, &this->c};
-    }
-    std::abort();
+    if (operation == leancore::Operation::forward) return {&this->y};
+    if (operation == leancore::Operation::backward_data) return {&this->x};
+    std::vector<Array<T>*> list;
+    if (operation == leancore::Operation::backward && !(unwanted & dx)) list.push_back(&this->x);
+    if (!(unwanted & dalpha)) list.push_back(&this->alpha);
+    if (!(unwanted & dc)) list.push_back(&this->c);
+    return list;
   }
   [[nodiscard]] std::vector<T> values() {
     std::vector<T> all;
@@ -366,10 +370,10 @@ leancore::Status run(const leancore::ConvDesc& d, const Arrays<T>& in, Outputs<T
     case leancore::Operation::backward_data:
       return backward_data(d, in.y.origin(), in.alpha.origin(), in.c.origin(), out.x.origin(), context);
     case leancore::Operation::backward_weight:
-      return backward_weight(d, in.x.origin(), in.y.origin(), out.alpha.origin(), out.c.origin(), context);
+      return backward_weight(d, in.x.origin(), in.y.origin(), out.gradient(dalpha), out.gradient(dc), context);
     case leancore::Operation::backward:
-      return backward(d, in.x.origin(), in.y.origin(), in.alpha.origin(), in.c.origin(), out.x.origin(),
-                      out.alpha.origin(), out.c.origin(), context);
+      return backward(d, in.x.origin(), in.y.origin(), in.alpha.origin(), in.c.origin(), out.gradient(dx),
+                      out.gradient(dalpha), out.gradient(dc), context);
   }
   std::abort();
 }
@@ -377,8 +381,9 @@ leancore::Status run(const leancore::ConvDesc& d, const Arrays<T>& in, Outputs<T
 // What an operation writes.
 template <typename T>
 std::vector<T> compute(leancore::Operation operation, const leancore::ConvDesc& d, const Arrays<T>& in, bool with_bias,
-                       const leancore::Context& context, GuardedMemory::Flush flush = GuardedMemory::Flush::to_end) {
-  Outputs<T> out(operation, d, flush);
+                       const leancore::Context& context, GuardedMemory::Flush flush = GuardedMemory::Flush::to_end,
+                       int unwanted = 0) {
+  Outputs<T> out(operation, d, flush, unwanted);
   leancore::check(run(d, in, out, with_bias, context, flush));
   return out.values();
 }

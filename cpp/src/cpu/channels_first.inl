@@ -24,31 +24,6 @@ struct Place {
 };
 inline constexpr std::int64_t no_place = std::numeric_limits<std::int64_t>::min();
 
-// Source lines of the tile that comes next, fetched into the cache a few at a time between blocks of this one.
-class Prefetch {
- public:
-  Prefetch() = default;
-  Prefetch(const void* base, std::int64_t channels, std::int64_t channel_bytes, std::int64_t bytes)
-      : at_(static_cast<const char*>(base)), channels_(channels), channel_bytes_(channel_bytes), bytes_(bytes) {}
-
-  [[nodiscard]] std::int64_t lines() const { return channels_ * (bytes_ / line + 1); }
-  LEANCORE_INLINE void fetch(std::int64_t lines) {
-    for (; lines > 0 && channels_ > 0; --lines) {
-      __builtin_prefetch(at_ + done_, 0, 2);
-      if ((done_ += line) >= bytes_) {
-        done_ = 0;
-        at_ += channel_bytes_;
-        --channels_;
-      }
-    }
-  }
-
- private:
-  static constexpr std::int64_t line = 64;
-  const char* at_ = nullptr;
-  std::int64_t channels_ = 0, channel_bytes_ = 0, bytes_ = 0, done_ = 0;
-};
-
 // What the blocks of one tile share.
 template <typename E, typename T = compute_type<E>>
 struct Tile {
@@ -62,6 +37,8 @@ struct Tile {
   const Place* places;                 // of each vector of positions in y
   const std::int64_t* position_place;  // of each position in y
   bool stream;                         // whole vectors past the caches
+  Prefetch* next;
+  std::int64_t next_lines;  // to fetch with every block
 };
 
 // What the blocks of one group of output channels share.
@@ -152,27 +129,31 @@ LEANCORE_INLINE void add_taps(Sums<T, rows, block_vectors>& sums, const TapList<
   }
 }
 
+// The positions [begin, end) of a panel, a block at a time.
 template <typename E, int rows, bool with_stencil>
-void forward_block(const Tile<E>& tile, const Panel<compute_type<E>>& panel, std::int64_t q) {
+void forward_blocks(const Tile<E>& tile, const Panel<compute_type<E>>& panel, std::int64_t begin, std::int64_t end) {
   using T = compute_type<E>;
   using S = Simd<T>;
-  Sums<T, rows, block_vectors> sums;
+  for (std::int64_t q = begin; q < end; q += block_vectors * S::width) {
+    Sums<T, rows, block_vectors> sums;
 #pragma GCC unroll 16
-  for (int r = 0; r < rows; ++r) {
+    for (int r = 0; r < rows; ++r) {
 #pragma GCC unroll 4
-    for (int v = 0; v < block_vectors; ++v) sums[r][v] = S::broadcast(panel.bias[r]);
+      for (int v = 0; v < block_vectors; ++v) sums[r][v] = S::broadcast(panel.bias[r]);
+    }
+    multiply_add<T, rows, block_vectors>(sums, ByColumns<T, rows>{panel.alpha, rows}, tile.x + q, tile.row_length,
+                                         tile.c_in);
+    if constexpr (with_stencil) {
+      add_taps<T, rows>(sums, *tile.taps, tile.x + panel.first * tile.row_length + q, tile.row_length, panel.c, q);
+    }
+    store_block<E, T, rows>(tile, tile.y + panel.first * tile.y_channel, q, sums);
+    tile.next->fetch(tile.next_lines);
   }
-  multiply_add<T, rows, block_vectors>(sums, ByColumns<T, rows>{panel.alpha, rows}, tile.x + q, tile.row_length,
-                                       tile.c_in);
-  if constexpr (with_stencil) {
-    add_taps<T, rows>(sums, *tile.taps, tile.x + panel.first * tile.row_length + q, tile.row_length, panel.c, q);
-  }
-  store_block<E, T, rows>(tile, tile.y + panel.first * tile.y_channel, q, sums);
 }
 
 template <typename E>
-using ForwardBlock = void (*)(const Tile<E>&, const Panel<compute_type<E>>&, std::int64_t);
+using ForwardBlocks = void (*)(const Tile<E>&, const Panel<compute_type<E>>&, std::int64_t, std::int64_t);
 
 template <typename E, bool with_stencil>
-inline constexpr auto forward_blocks =
-    by_rows([](auto rows) -> ForwardBlock<E> { return forward_block<E, rows.value, with_stencil>; });
+inline constexpr auto forward_table =
+    by_rows([](auto rows) -> ForwardBlocks<E> { return forward_blocks<E, rows.value, with_stencil>; });

@@ -39,8 +39,8 @@ class ChannelsFirst {
     other_ = dy;
     over_lanes([&](const Step& step, const PartialSums<T>& sums) {
       const T* packed_dy = pack_other(step);
-      const WeightTile<T> tile{step.x, plan_.row_length, packed_dy, plan_.out_row_length, step.positions, sums};
-      if (dalpha) add_dalpha(tile, p_.c_out, p_.c_in, sums.base);
+      WeightTile<T> tile{step.x, plan_.row_length, packed_dy, plan_.out_row_length, step.positions, sums, {}, {}};
+      if (dalpha) add_dalpha_tile(tile, step, p_.c_out, p_.c_in);
       if (dc) {
         add_dc(sums, packed_dy, plan_.out_row_length, step.x, plan_.row_length, step.positions, step.taps[0],
                p_.diagonal(), p_.columns(), sums.base + p_.c_in * p_.c_out);
@@ -57,8 +57,8 @@ class ChannelsFirst {
     over_lanes([&](const Step& step, const PartialSums<T>& sums) {
       out_tile(step);
       const T* packed_x = pack_other(step);
-      const WeightTile<T> tile{packed_x, plan_.out_row_length, step.x, plan_.row_length, step.positions, sums};
-      if (dalpha) add_dalpha(tile, p_.c_in, p_.c_out, sums.base);
+      WeightTile<T> tile{packed_x, plan_.out_row_length, step.x, plan_.row_length, step.positions, sums, {}, {}};
+      if (dalpha) add_dalpha_tile(tile, step, p_.c_in, p_.c_out);
       if (dc) {
         add_dc(sums, packed_x, plan_.out_row_length, step.x, plan_.row_length, step.positions, step.taps[0],
                p_.diagonal(), p_.columns(), sums.base + p_.c_in * p_.c_out);
@@ -79,7 +79,7 @@ class ChannelsFirst {
     std::int64_t out_offset;        // of the first position, in `out` or the other side
     int thread;
     TapList<T> taps[1 + max_taps];  // by phase
-    Prefetch next;
+    Prefetch next, next_other;
   };
 
   ChannelsFirst(Operation operation, const ConvDesc& desc)
@@ -305,8 +305,7 @@ class ChannelsFirst {
       const std::int64_t end = std::min(plan_.walk, begin + plan_.chunk);
       for (std::int64_t position = begin; position < end; ++position) {
         prepare(step, window, position, slice);
-        const std::int64_t next = position + 1 + reach_ahead();
-        if (position + 1 < end && next < plan_.walk) step.next = prefetch(next, slice);
+        if (position + 1 < end) prefetch(step, position + 1, slice);
         visit(step);
       }
     } else {
@@ -314,7 +313,9 @@ class ChannelsFirst {
       for (std::int64_t tile = unit * plan_.chunk; tile < end; ++tile) {
         window.forget();
         prepare(step, window, tile / plan_.slices, tile % plan_.slices);
-        if (tile + 1 < end) step.next = prefetch((tile + 1) / plan_.slices, (tile + 1) % plan_.slices);
+        // After the last one: the first of the unit that this thread most likely gets.
+        const std::int64_t next = tile + 1 < end ? tile + 1 : (unit + threads_) * plan_.chunk;
+        if (next < plan_.walk * plan_.slices) prefetch(step, next / plan_.slices, next % plan_.slices);
         visit(step);
       }
     }
@@ -338,7 +339,7 @@ class ChannelsFirst {
     step.rows = slice_rows(slice);
     step.first_row = slice * plan_.rows;
     step.positions = step.rows * plan_.inner;
-    step.next = Prefetch();
+    step.next = step.next_other = Prefetch();
     step.out_offset = step.first_row * (work_ == Work::out ? p_.out_steps : other_steps_)[axis];
     std::int64_t strides[max_dims + 1] = {}, rest = position, stride = 1;
     for (int outer = axis - 1; outer >= 0; --outer) {
@@ -470,16 +471,27 @@ class ChannelsFirst {
     return to;
   }
 
-  // The rows of plane 0 that packing the tile will read, where they are one run of each channel.
-  Prefetch prefetch(std::int64_t position, std::int64_t slice) const {
-    if (!shapes_[0].dense) return {};
+  // What packing a tile will read, where that is one run of each channel: plane 0, and the other side.
+  void prefetch(Step& step, std::int64_t position, std::int64_t slice) const {
+    const int axis = plan_.slice_axis;
+    const std::int64_t first = slice * plan_.rows, rows = slice_rows(slice);
+    if (work_ != Work::out && other_shape_.dense) {
+      step.next_other = Prefetch(other_ + walk_offset(position, other_steps_) + first * other_steps_[axis],
+                                 other_channels_, other_channel_, rows * plan_.inner);
+    }
+    position += reach_ahead();
+    if (!shapes_[0].dense || position >= plan_.walk) return;
+    const std::int64_t with_halo = std::min(p_.axis_extent(axis) - first, rows + after_[0]);
+    step.next = Prefetch(in_ + p_.planes[0].offset + walk_offset(position, p_.in_steps) + first * p_.in_steps[axis],
+                         p_.c_in, p_.in_channel, with_halo * plan_.inner);
+  }
+  [[nodiscard]] std::int64_t walk_offset(std::int64_t position, const std::int64_t* steps) const {
     std::int64_t offset = 0;
-    plane_offset(p_.planes[0], position, offset);
-    const std::int64_t first = slice * plan_.rows;
-    const std::int64_t rows = std::min(p_.axis_extent(plan_.slice_axis), first + slice_rows(slice) + after_[0]) - first;
-    constexpr auto size = static_cast<std::int64_t>(sizeof(E));
-    return {in_ + offset + first * p_.in_steps[plan_.slice_axis], p_.c_in, p_.in_channel * size,
-            rows * plan_.inner * size};
+    for (int outer = plan_.slice_axis - 1; outer >= 0; --outer) {
+      offset += position % p_.axis_extent(outer) * steps[outer];
+      position /= p_.axis_extent(outer);
+    }
+    return offset;
   }
 
   // ---- out ----
@@ -524,25 +536,22 @@ class ChannelsFirst {
     }
   }
 
-  void compute(const Tile<E>& tile, bool full, Prefetch next) {
-    // Either the positions or the weights stay in the first-level cache while the other passes by.
-    constexpr std::int64_t block = block_vectors * S::width;
-    const bool hold_positions = p_.c_in * block * static_cast<std::int64_t>(sizeof(T)) <= 24 * 1024 &&
-                                p_.c_in * p_.c_out * static_cast<std::int64_t>(sizeof(T)) <= 512 * 1024;
-    const std::int64_t stretch = hold_positions ? block : tile.positions;
+  void compute(Tile<E>& tile, bool full, Prefetch next) {
+    // Either a stretch of positions or the weights stay in the first-level cache while the other passes by.
+    constexpr std::int64_t block = block_vectors * S::width, size = sizeof(T);
+    const std::int64_t held = 16 * 1024 / (p_.c_in * size) / block * block;
+    const bool hold_positions = p_.c_in * block * size <= 24 * 1024 && p_.c_in * p_.c_out * size <= 512 * 1024;
+    const std::int64_t stretch = hold_positions ? std::max(block, held) : tile.positions;
     const std::int64_t blocks = (tile.positions + block - 1) / block * ((p_.c_out + block_rows - 1) / block_rows);
-    const std::int64_t lines = 2 * next.lines() / blocks + 1;  // all fetched when half of the tile is done
+    tile.next = &next;
+    tile.next_lines = 3 * next.lines() / (2 * blocks) + 1;  // all fetched well before the tile is done
     for (std::int64_t begin = 0; begin < tile.positions; begin += stretch) {
       const std::int64_t end = std::min(tile.positions, begin + stretch);
       over_panels([&](std::int64_t first, std::int64_t rows, bool stencil) {
         if (!full && !stencil) return;
         const Panel<T> panel{first, alpha_ + first * p_.c_in, c_ + first * p_.columns(), bias_ + first};
-        const auto height = static_cast<std::size_t>(rows - 1);
-        const ForwardBlock<E> run = stencil ? forward_blocks<E, true>[height] : forward_blocks<E, false>[height];
-        for (std::int64_t q = begin; q < end; q += block) {
-          run(tile, panel, q);
-          next.fetch(lines);
-        }
+        const auto& table = stencil ? forward_table<E, true> : forward_table<E, false>;
+        table[static_cast<std::size_t>(rows - 1)](tile, panel, begin, end);
       });
     }
   }
@@ -565,6 +574,16 @@ class ChannelsFirst {
   }
 
   // ---- weights ----
+
+  void add_dalpha_tile(WeightTile<T>& tile, const Step& step, std::int64_t rows, std::int64_t columns) const {
+    Prefetch next[] = {work_ == Work::weight ? step.next : Prefetch(), step.next_other};
+    const std::int64_t blocks = std::max<std::int64_t>(1, rows * columns / (weight_rows * weight_columns));
+    for (int side = 0; side < 2; ++side) {
+      tile.next[side] = &next[side];
+      tile.next_lines[side] = next[side].lines() / blocks + 1;
+    }
+    add_dalpha(tile, rows, columns, tile.sums.base);
+  }
 
   template <typename Visit>
   void over_lanes(Visit visit) {

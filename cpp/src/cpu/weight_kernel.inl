@@ -13,6 +13,12 @@ struct WeightTile {
   std::int64_t dy_row_length;
   std::int64_t positions;
   PartialSums<T> sums;
+  Prefetch* next[2];           // the two sides of the tile that comes next
+  std::int64_t next_lines[2];  // to fetch with every block
+
+  LEANCORE_INLINE void fetch() const {
+    for (int side = 0; side < 2; ++side) next[side]->fetch(next_lines[side]);
+  }
 };
 
 // dalpha[r][k] (+)= sum over positions of dy[row + r] x[column + k]
@@ -83,38 +89,56 @@ void add_dalpha(const WeightTile<T>& tile, std::int64_t c_out, std::int64_t c_in
         const std::int64_t block = (row_split.size(i) - 1) * weight_columns + column_split.size(j) - 1;
         weight_blocks<T>[static_cast<std::size_t>(block)](tile, row_split.first(i), begin + column_split.first(j),
                                                           dalpha, c_in);
+        tile.fetch();
       }
     }
   }
 }
 
-// sum over positions of near times far where the neighbour exists
-template <typename T, bool masked>
-T tap_sum(const T* near, const T* far, const typename Simd<T>::mask_entry* mask, std::int64_t positions) {
+// sums[t] = sum over positions of near times tap t's neighbour in far, where that exists.
+template <typename T, int taps, bool masked>
+void tap_sums(const T* near, const T* far, const Tap<T>* list, std::int64_t positions, T* sums) {
   using S = Simd<T>;
   using vec = typename S::vec;
-  constexpr int chains = 4;  // additions have a latency of several cycles
-  vec sums[chains] = {};
-  const auto step = [&](vec& sum, std::int64_t q) LEANCORE_LAMBDA_INLINE {
-    if constexpr (masked) {
-      sum = S::add_product(S::mask_at(mask, q), sum, S::load(near + q), S::load(far + q));
-    } else {
-      sum += S::load(near + q) * S::load(far + q);
+  constexpr int chains = taps <= 4 ? 2 : 1;  // additions have a latency of several cycles
+  vec partial[chains][taps] = {};
+  const auto step = [&](vec(&to)[taps], std::int64_t q) LEANCORE_LAMBDA_INLINE {
+    const vec own = S::load(near + q);
+#pragma GCC unroll 8
+    for (int t = 0; t < taps; ++t) {
+      const vec neighbour = S::load(far + list[t].offset + q);
+      if (masked && list[t].mask != nullptr) {
+        to[t] = S::add_product(S::mask_at(list[t].mask, q), to[t], own, neighbour);
+      } else {
+        to[t] += own * neighbour;
+      }
     }
   };
   std::int64_t q = 0;
   for (; q + chains * S::width <= positions; q += chains * S::width) {
-#pragma GCC unroll 4
-    for (int chain = 0; chain < chains; ++chain) step(sums[chain], q + chain * S::width);
+#pragma GCC unroll 2
+    for (int chain = 0; chain < chains; ++chain) step(partial[chain], q + chain * S::width);
   }
-  for (; q + S::width <= positions; q += S::width) step(sums[0], q);
-  if (q < positions) {
-    vec rest{};
-    step(rest, q);
-    sums[1] += S::keep(S::first_lanes(positions - q), rest);
+  for (; q + S::width <= positions; q += S::width) step(partial[0], q);
+  vec rest[taps] = {};
+  if (q < positions) step(rest, q);
+  const auto exists = S::first_lanes(positions - q);
+#pragma GCC unroll 8
+  for (int t = 0; t < taps; ++t) {
+    vec all = partial[0][t];
+    if constexpr (chains == 2) all += partial[1][t];
+    sums[t] = S::sum(all + S::keep(exists, rest[t]));
   }
-  return S::sum((sums[0] + sums[1]) + (sums[2] + sums[3]));
 }
+
+template <typename T>
+using TapSums = void (*)(const T*, const T*, const Tap<T>*, std::int64_t, T*);
+
+// By the number of taps - 1.
+template <typename T, bool masked>
+inline constexpr auto tap_sums_table = []<std::size_t... i>(std::index_sequence<i...>) {
+  return std::array<TapSums<T>, sizeof...(i)>{tap_sums<T, static_cast<int>(i) + 1, masked>...};
+}(std::make_index_sequence<max_taps>{});
 
 // dc (diagonal, columns) (+)= one side's own positions times the other's neighbours; columns without neighbours are
 // zero.
@@ -122,15 +146,16 @@ template <typename T>
 void add_dc(const PartialSums<T>& partial, const T* near, std::int64_t near_row_length, const T* far,
             std::int64_t far_row_length, std::int64_t positions, const TapList<T>& taps, std::int64_t diagonal,
             int columns, T* dc) {
+  bool masked = false;
+  for (int t = 0; t < taps.count; ++t) masked = masked || taps.taps[t].mask != nullptr;
+  const auto& table = masked ? tap_sums_table<T, true> : tap_sums_table<T, false>;
   for (std::int64_t j = 0; j < diagonal; ++j) {
-    const T* own = near + j * near_row_length;
-    T sums[max_taps] = {};
-    for (int t = 0; t < taps.count; ++t) {
-      const Tap<T>& tap = taps.taps[t];
-      const T* neighbour = far + j * far_row_length + tap.offset;
-      sums[tap.column] = tap.mask == nullptr ? tap_sum<T, false>(own, neighbour, nullptr, positions)
-                                             : tap_sum<T, true>(own, neighbour, tap.mask, positions);
+    T sums[max_taps] = {}, by_column[max_taps] = {};
+    if (taps.count > 0) {
+      table[static_cast<std::size_t>(taps.count - 1)](near + j * near_row_length, far + j * far_row_length, taps.taps,
+                                                      positions, sums);
     }
-    for (int k = 0; k < columns; ++k) partial.add(dc + j * columns + k, sums[k]);
+    for (int t = 0; t < taps.count; ++t) by_column[taps.taps[t].column] = sums[t];
+    for (int k = 0; k < columns; ++k) partial.add(dc + j * columns + k, by_column[k]);
   }
 }

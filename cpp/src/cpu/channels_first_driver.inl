@@ -38,12 +38,13 @@ class ChannelsFirst {
     in_ = x;
     other_ = dy;
     over_lanes([&](const Step& step, const PartialSums<T>& sums) {
-      const T* packed_dy = pack_other(step);
-      WeightTile<T> tile{step.x, plan_.row_length, packed_dy, plan_.out_row_length, step.positions, sums, {}, {}};
+      std::int64_t dy_row = 0;
+      const T* dy_tile = other_tile(step, dy_row);
+      WeightTile<T> tile{step.x, plan_.row_length, dy_tile, dy_row, step.positions, sums, {}, {}};
       if (dalpha) add_dalpha_tile(tile, step, p_.c_out, p_.c_in);
       if (dc) {
-        add_dc(sums, packed_dy, plan_.out_row_length, step.x, plan_.row_length, step.positions, step.taps[0],
-               p_.diagonal(), p_.columns(), sums.base + p_.c_in * p_.c_out);
+        add_dc(sums, dy_tile, dy_row, step.x, plan_.row_length, step.positions, step.taps[0], p_.diagonal(),
+               p_.columns(), sums.base + p_.c_in * p_.c_out);
       }
     });
     finish_weights(dalpha, dc, p_.c_out, p_.c_in);
@@ -56,14 +57,14 @@ class ChannelsFirst {
     begin_out(alpha, c, nullptr, dx);
     over_lanes([&](const Step& step, const PartialSums<T>& sums) {
       out_tile(step);
-      const T* packed_x = pack_other(step);
-      WeightTile<T> tile{packed_x, plan_.out_row_length, step.x, plan_.row_length, step.positions, sums, {}, {}};
+      std::int64_t x_row = 0;
+      const T* x_tile = other_tile(step, x_row);
+      WeightTile<T> tile{x_tile, x_row, step.x, plan_.row_length, step.positions, sums, {}, {}};
       if (dalpha) add_dalpha_tile(tile, step, p_.c_in, p_.c_out);
       if (dc) {
-        add_dc(sums, packed_x, plan_.out_row_length, step.x, plan_.row_length, step.positions, step.taps[0],
-               p_.diagonal(), p_.columns(), sums.base + p_.c_in * p_.c_out);
+        add_dc(sums, x_tile, x_row, step.x, plan_.row_length, step.positions, step.taps[0], p_.diagonal(), p_.columns(),
+               sums.base + p_.c_in * p_.c_out);
       }
-      if (stream_) S::fence();
     });
     finish_weights(dalpha, dc, p_.c_in, p_.c_out);
   }
@@ -206,6 +207,10 @@ class ChannelsFirst {
     other_shape_ = shape_of(p_.plane_count, grid, other_steps_);
     other_shape_.channels = other_channels_;
     other_shape_.channel_step = other_channel_;
+    // Channels that nearly follow each other cannot crowd the same sets of the cache.
+    const std::int64_t last_slice = slice_rows(plan_.slices - 1) * plan_.inner;
+    other_in_place_ = other_shape_.dense && 0 < other_channel_ && other_channel_ <= 2 * plan_.run &&
+                      plan_.run % S::width == 0 && last_slice % S::width == 0;
   }
 
   // For taps along inner axes: where in the run the neighbour exists.
@@ -465,7 +470,15 @@ class ChannelsFirst {
     pack(shape, from, to, row_length);
   }
 
-  const T* pack_other(const Step& step) {
+  // The other side's tile, and the distance of its channels.
+  const T* other_tile(const Step& step, std::int64_t& row_length) {
+    if constexpr (std::is_same_v<E, T>) {
+      if (other_in_place_) {
+        row_length = other_channel_;
+        return other_ + step.out_offset;
+      }
+    }
+    row_length = plan_.out_row_length;
     T* to = other_tile_ + step.thread * other_channels_ * plan_.out_row_length;
     pack_rows(other_shape_, other_ + step.out_offset, step.rows, to, plan_.out_row_length);
     return to;
@@ -596,6 +609,7 @@ class ChannelsFirst {
           sums.first = false;
         });
       }
+      if (stream_) S::fence();
     });
   }
 
@@ -626,6 +640,7 @@ class ChannelsFirst {
   std::int64_t before_[1 + max_taps] = {}, after_[1 + max_taps] = {};  // halo of each plane
   PackedShape shapes_[1 + max_taps] = {}, other_shape_ = {};
   // backward_weight packs dy beside x, the combined backward x beside dy.
+  bool other_in_place_ = false;
   std::int64_t other_channels_ = 0, other_channel_ = 0, other_steps_[max_dims + 1] = {};
 
   const E* in_ = nullptr;

@@ -29,7 +29,7 @@ class ChannelsLast {
     in_ = in;
     begin_out(alpha, c, bias, out);
     parallel_for(units_, threads_, [&](std::int64_t unit, int thread) {
-      out_unit(span_of(unit), thread);
+      out_unit(span_of(unit), thread, ahead(unit + threads_));
       if (stream_) S::fence();
     });
   }
@@ -37,8 +37,9 @@ class ChannelsLast {
   void backward_weight(const E* x, const E* dy, E* dalpha, E* dc) {
     in_ = x;
     other_ = dy;
-    over_lanes([&](const Span& span, int thread, const PartialSums<T>& sums) {
-      if (dalpha) add_dalpha(side(other_, other_steps_), side(in_, p_.in_steps), span, thread, sums);
+    over_lanes([&](std::int64_t unit, int thread, const PartialSums<T>& sums) {
+      const Span span = span_of(unit);
+      if (dalpha) add_dalpha(unit, other_side(), in_side(), span, thread, sums);
       if (dc) add_dc(span, sums);
     });
     finish_weights(dalpha, dc);
@@ -49,11 +50,11 @@ class ChannelsLast {
     in_ = dy;
     other_ = x;
     begin_out(alpha, c, nullptr, dx);
-    over_lanes([&](const Span& span, int thread, const PartialSums<T>& sums) {
-      out_unit(span, thread);
-      if (dalpha) add_dalpha(side(in_, p_.in_steps), side(other_, other_steps_), span, thread, sums);
+    over_lanes([&](std::int64_t unit, int thread, const PartialSums<T>& sums) {
+      const Span span = span_of(unit);
+      out_unit(span, thread, ahead(unit + 1));
+      if (dalpha) add_dalpha(unit, in_side(), other_side(), span, thread, sums);
       if (dc) add_dc(span, sums);
-      if (stream_) S::fence();
     });
     finish_weights(dalpha, dc);
   }
@@ -66,6 +67,8 @@ class ChannelsLast {
   struct Side {
     const E* base;
     const std::int64_t* steps;
+    std::int64_t channels;
+    bool dense;  // lines follow each other
   };
 
   ChannelsLast(Operation operation, const ConvDesc& desc)
@@ -185,6 +188,12 @@ class ChannelsLast {
     over(p_.diagonal(), p_.c_out, false);
   }
 
+  [[nodiscard]] std::int64_t panel_count() const {
+    std::int64_t count = 0;
+    over_panels([&](std::int64_t, std::int64_t, std::int64_t, bool) { ++count; });
+    return count;
+  }
+
   // ---- lines ----
 
   // The outer coordinates of a line.
@@ -211,15 +220,54 @@ class ChannelsLast {
     }
   }
 
+  [[nodiscard]] Side in_side() const { return side(in_, p_.in_steps, p_.c_in); }
+  [[nodiscard]] Side other_side() const { return side(other_, other_steps_, p_.c_out); }
+  [[nodiscard]] Side side(const E* base, const std::int64_t* steps, std::int64_t channels) const {
+    bool dense = true;
+    std::int64_t next = steps[p_.dims];
+    for (int axis = p_.dims; axis >= 0; --axis) {
+      dense = dense && (p_.axis_extent(axis) == 1 || steps[axis] == next);
+      next *= p_.axis_extent(axis);
+    }
+    return {base, steps, channels, dense};
+  }
+
+  // What a unit will read, where that is one run of memory.
+  [[nodiscard]] Prefetch ahead(std::int64_t unit, const Side& from) const {
+    if (unit >= units_ || !from.dense || from.steps[p_.dims] > 2 * from.channels) return {};
+    const Span span = span_of(unit);
+    std::int64_t at[max_dims + 1];
+    locate(span.first, at);
+    const std::int64_t positions = (span.last - span.first) * (span.end - span.begin);
+    return {from.base + line_offset(at, from.steps) + span.begin * from.steps[p_.dims], 1, 0,
+            positions * from.steps[p_.dims]};
+  }
+  // The same of `in`, from the farthest neighbours on: nearer ones have been read by the units before.
+  [[nodiscard]] Prefetch ahead(std::int64_t unit) const {
+    if (unit >= units_) return {};
+    std::int64_t at[max_dims + 1];
+    locate(span_of(unit).first, at);
+    Side from = in_side();
+    std::int64_t farthest = 0;
+    for (int t = 0; t < p_.phases[0].tap_count; ++t) {
+      const GridTap& tap = p_.phases[0].taps[t];
+      const bool exists = tap.axis < p_.dims && at[tap.axis] >= tap.begin && at[tap.axis] < tap.end;
+      if (exists && parts_ == 1) farthest = std::max(farthest, tap.offset);
+    }
+    from.base += farthest;
+    return ahead(unit, from);
+  }
+
   // ---- out ----
 
-  void out_unit(const Span& span, int thread) {
+  void out_unit(const Span& span, int thread, Prefetch next) {
     if (p_.zero_rest) zero_cells(span);
     Group<E>* groups = groups_ + thread * groups_per_unit_;
     for (int i = 0; i < p_.phase_count; ++i) {
       const Phase& phase = p_.phases[i];
       const std::int64_t count = make_groups(phase, span, thread, groups);
       if (count == 0) continue;
+      const std::int64_t lines = next.lines() / (count * panel_count()) + 1;  // with every block
       const T* alpha = alpha_;
       const T* c = c_;
       const T* bias = bias_;
@@ -234,7 +282,10 @@ class ChannelsLast {
         if (!phase.full && !stencil) return;
         const auto& table = stencil ? position_blocks<E, true> : position_blocks<E, false>;
         const auto& blocks = table[static_cast<std::size_t>(vectors - 1)];
-        for (std::int64_t g = 0; g < count; ++g) blocks[static_cast<std::size_t>(groups[g].rows - 1)](groups[g], panel);
+        for (std::int64_t g = 0; g < count; ++g) {
+          blocks[static_cast<std::size_t>(groups[g].rows - 1)](groups[g], panel);
+          next.fetch(lines);
+        }
       });
     }
   }
@@ -327,33 +378,25 @@ class ChannelsLast {
 
   // ---- weights ----
 
-  static Side side(const E* base, const std::int64_t* steps) { return {base, steps}; }
-
   template <typename Visit>
   void over_lanes(Visit visit) {
     parallel_for(lanes_, threads_, [&](std::int64_t lane, int thread) {
       PartialSums<T> sums{partial_ + lane * partial_size_, true, lost_};
       for (std::int64_t unit = lane * units_ / lanes_; unit < (lane + 1) * units_ / lanes_; ++unit) {
-        visit(span_of(unit), thread, sums);
+        visit(unit, thread, sums);
         sums.first = false;
       }
+      if (stream_) S::fence();
     });
   }
 
   // The channels of a unit's positions as one matrix: in place, or copied to rows of `row` elements.
-  const T* matrix(const Side& from, const Span& span, std::int64_t channels, T* copy, std::int64_t row,
-                  std::int64_t& step) const {
+  const T* matrix(const Side& from, const Span& span, T* copy, std::int64_t row, std::int64_t& step) const {
     const std::int64_t length = span.end - span.begin;
     std::int64_t at[max_dims + 1];
     if constexpr (std::is_same_v<E, T>) {
-      step = from.steps[p_.dims];
-      bool even = row == channels;
-      if (span.last - span.first > 1) {  // successive lines follow each other
-        for (int axis = p_.dims; axis > 0; --axis) {
-          even = even && from.steps[axis - 1] == from.steps[axis] * p_.axis_extent(axis);
-        }
-      }
-      if (even) {
+      if (row == from.channels && (from.dense || span.last - span.first == 1)) {
+        step = from.steps[p_.dims];
         locate(span.first, at);
         return from.base + line_offset(at, from.steps) + span.begin * step;
       }
@@ -364,20 +407,23 @@ class ChannelsLast {
       locate(line, at);
       const E* position = from.base + line_offset(at, from.steps) + span.begin * from.steps[p_.dims];
       for (std::int64_t q = 0; q < length; ++q, to += row, position += from.steps[p_.dims]) {
-        copy_run(to, position, channels);
-        std::fill(to + channels, to + row, T{});
+        copy_run(to, position, from.channels);
+        std::fill(to + from.channels, to + row, T{});
       }
     }
     return copy;
   }
 
-  void add_dalpha(const Side& dy_side, const Side& x_side, const Span& span, int thread, const PartialSums<T>& sums) {
+  void add_dalpha(std::int64_t unit, const Side& dy_side, const Side& x_side, const Span& span, int thread,
+                  const PartialSums<T>& sums) {
     const std::int64_t positions = (span.last - span.first) * (span.end - span.begin);
-    const std::int64_t c_in = work_ == Work::both ? p_.c_out : p_.c_in;
     std::int64_t dy_step = 0, x_step = 0;
-    const T* dy = matrix(dy_side, span, dalpha_rows_, dy_copies_ + thread * unit_positions_ * dalpha_rows_,
-                         dalpha_rows_, dy_step);
-    const T* x = matrix(x_side, span, c_in, x_copies_ + thread * unit_positions_ * dalpha_row_, dalpha_row_, x_step);
+    const T* dy = matrix(dy_side, span, dy_copies_ + thread * unit_positions_ * dalpha_rows_, dalpha_rows_, dy_step);
+    const T* x = matrix(x_side, span, x_copies_ + thread * unit_positions_ * dalpha_row_, dalpha_row_, x_step);
+    // The combined backward has fetched what its first part reads.
+    Prefetch next = work_ == Work::weight ? ahead(unit + 1) : Prefetch(), next_other = ahead(unit + 1, other_side());
+    const std::int64_t blocks = (dalpha_rows_ + block_rows - 1) / block_rows * (dalpha_row_ / S::width + 1) / 2 + 1;
+    const std::int64_t lines = next.lines() / blocks + 1, other_lines = next_other.lines() / blocks + 1;
     const Split rows(dalpha_rows_, block_rows);
     for (std::int64_t i = 0; i < dalpha_row_;) {
       const std::int64_t vectors = std::min<std::int64_t>(block_vectors, (dalpha_row_ - i) / S::width);
@@ -385,6 +431,8 @@ class ChannelsLast {
         const std::int64_t o = rows.first(part);
         weight_panels<T>[static_cast<std::size_t>(vectors - 1)][static_cast<std::size_t>(rows.size(part) - 1)](
             dy + o, dy_step, x + i, x_step, positions, sums, sums.base + o* dalpha_row_ + i, dalpha_row_);
+        next.fetch(lines);
+        next_other.fetch(other_lines);
       }
       i += vectors * S::width;
     }

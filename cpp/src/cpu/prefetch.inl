@@ -1,4 +1,4 @@
-// Source lines of the tile that comes next, fetched into the cache a few at a time between blocks of this one.
+// Source lines of the tile or unit that comes next, fetched into the cache a few at a time between blocks of this one.
 class Prefetch {
  public:
   Prefetch() = default;

@@ -38,7 +38,13 @@ struct Simd {
   using mask_entry = mask;
   static constexpr std::int64_t elements_per_entry = width;
 
-  static LEANCORE_INLINE mask mask_at(const mask_entry* row, std::int64_t element) { return row[element / width]; }
+  static LEANCORE_INLINE mask mask_at(const mask_entry* row, std::int64_t element) {
+    if constexpr (sizeof(T) == 4) {
+      return _load_mask16(const_cast<mask_entry*>(row) + element / width);
+    } else {
+      return _load_mask8(const_cast<mask_entry*>(row) + element / width);
+    }
+  }
   static void set_mask(mask_entry* row, std::int64_t element, bool exists) {
     const auto bit = static_cast<mask_entry>(1u << element % width);
     mask_entry& entry = row[element / width];

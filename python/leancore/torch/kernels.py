@@ -12,9 +12,10 @@ from leancore.torch import shapes
 
 _dispatch_stack_length = torch._C._len_torch_dispatch_stack
 _functorch_active = torch._C._are_functorch_transforms_active
-_is_legacy_batched = torch._C._functorch.is_legacy_batchedtensor
-_tracing_before_dispatch = torch._C._dispatch_tls_is_dispatch_key_included
+_jit_tracing = torch._C._get_tracing_state
+_key_is_included = torch._C._dispatch_tls_is_dispatch_key_included
 _PRE_DISPATCH = torch._C.DispatchKey.PreDispatch
+_is_legacy_batched = torch._C._functorch.is_legacy_batchedtensor
 
 
 def readable(*tensors: Tensor | None) -> bool:
@@ -22,7 +23,7 @@ def readable(*tensors: Tensor | None) -> bool:
 
     Where it is False, the registered operators do the right thing.
     """
-    if _dispatch_stack_length() or _functorch_active() or _tracing_before_dispatch(_PRE_DISPATCH):
+    if _dispatch_stack_length() or _functorch_active() or _jit_tracing() or _key_is_included(_PRE_DISPATCH):
         return False
     for t in tensors:
         if t is not None and (
@@ -75,9 +76,18 @@ def backward_weight(x: Tensor, dy: Tensor, stride: Sequence[int], dilation: Sequ
 def backward(
     x: Tensor, dy: Tensor, alpha: Tensor, c: Tensor, stride: Sequence[int], dilation: Sequence[int]
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """(dx, dalpha, dc) in one pass; only where leancore has it."""
-    dx, dalpha, dc = leancore.backward(  # type: ignore[attr-defined,unused-ignore]
-        _plain("x", x), _plain("dy", dy), _plain("alpha", alpha), _plain("c", c), stride=stride, dilation=dilation
+    """(dx, dalpha, dc) in one pass, where leancore has it."""
+    shapes.check_backward_data(dy, alpha, c, x.shape, stride, dilation)
+    dx = shapes.empty_in_layout_of(dy, x.shape)
+    dalpha, dc = (torch.empty(t.shape, dtype=x.dtype, device=x.device) for t in (alpha, c))
+    leancore.backward(  # type: ignore[attr-defined,unused-ignore]
+        _plain("x", x),
+        _plain("dy", dy),
+        _plain("alpha", alpha),
+        _plain("c", c),
+        stride=stride,
+        dilation=dilation,
+        out=(dx, dalpha, dc),
     )
     return dx, dalpha, dc
 

@@ -54,7 +54,7 @@ class _LeanConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x: (N, c_in, *spatial) -> y: (N, c_out, *spatial); see `leancore.torch.lean_conv`."""
-        if x.dim() != self.dims + 2:
+        if isinstance(x, Tensor) and x.dim() != self.dims + 2:  # torch.fx traces with something else
             raise ValueError(
                 f"{type(self).__name__}: x has shape {tuple(x.shape)}, expected (N, {self.c_in}) "
                 f"and {self.dims} spatial axes"

@@ -186,9 +186,13 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
         return called
 
-    for name in ("forward", "backward_data", "backward_weight"):
-        monkeypatch.setattr(leancore, name, spy(name, getattr(leancore, name)))
+    for name in ("forward", "backward_data", "backward_weight", "backward"):
+        if hasattr(leancore, name):
+            monkeypatch.setattr(leancore, name, spy(name, getattr(leancore, name)))
     return seen
+
+
+ALL_THREE = ["backward"] if hasattr(leancore, "backward") else ["backward_data", "backward_weight"]
 
 
 @pytest.mark.parametrize(
@@ -197,8 +201,9 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         (("x",), ["backward_data"]),
         (("alpha",), ["backward_weight"]),
         (("c",), ["backward_weight"]),
+        (("alpha", "c", "bias"), ["backward_weight"]),
         (("bias",), []),
-        (("x", "alpha", "c", "bias"), ["backward_data", "backward_weight"]),
+        (("x", "alpha", "c", "bias"), ALL_THREE),
     ],
 )
 def test_only_the_wanted_gradients_are_computed(calls: list[str], wanted: tuple[str, ...], kernels: list[str]) -> None:
@@ -207,6 +212,38 @@ def test_only_the_wanted_gradients_are_computed(calls: list[str], wanted: tuple[
         arguments[name].requires_grad_()
     lean_conv(**arguments).sum().backward()  # type: ignore[arg-type]
     assert calls == ["forward", *kernels]
+
+
+@pytest.fixture
+def combined(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Stands in for leancore.backward, which computes all three gradients at once."""
+    seen: list[str] = []
+
+    def backward(x: Tensor, dy: Tensor, alpha: Tensor, c: Tensor, *, out: Any, **geometry: Any) -> Any:
+        seen.append("backward")
+        leancore.backward_data(dy, alpha, c, x_shape=tuple(x.shape), out=out[0], **geometry)
+        leancore.backward_weight(x, dy, out=out[1:], **geometry)
+        return out
+
+    monkeypatch.setattr(leancore, "backward", backward, raising=False)
+    return seen
+
+
+@pytest.mark.parametrize("dims", [1, 2, 3, 4])
+@pytest.mark.parametrize("last", [False, True])
+def test_all_gradients_come_from_one_pass(combined: list[str], dims: int, last: bool) -> None:
+    x, *rest = integer_arguments(3, 4, SPATIAL[dims])
+    leaves = [t.clone().requires_grad_() for t in (channels_last(x) if last else x, *rest)]
+    dy = integers(*lean_conv(*leaves, stride=2).shape, seed=8)
+    dy = channels_last(dy) if last else dy
+    ours = torch.autograd.grad(lean_conv(*leaves, stride=2), leaves, dy)
+    assert combined == ["backward"]
+    # With a graph of the gradients, each of them is an operation of its own.
+    expected = torch.autograd.grad(lean_conv(*leaves, stride=2), leaves, dy, create_graph=True)
+    assert combined == ["backward"]
+    for a, b in zip(ours, expected, strict=True):
+        assert torch.equal(a, b)
+        assert a.stride() == b.stride()
 
 
 def test_x_is_not_kept_for_frozen_weights() -> None:
@@ -233,6 +270,22 @@ def test_without_a_graph() -> None:
             y = lean_conv(x, alpha, c, bias)
         assert not y.requires_grad
         assert torch.equal(y, expected)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning")
+def test_the_old_tracer_records_the_operator() -> None:
+    arguments = integer_arguments(3, 4, (5, 4))
+    traced = torch.jit.trace(lambda *args: lean_conv(*args, stride=2) + 1, arguments)
+    others = integer_arguments(3, 4, (7, 4), batch=3)
+    assert torch.equal(traced(*others), lean_conv(*others, stride=2) + 1)
+
+
+def test_symbolic_tracing_records_the_function() -> None:
+    model = torch.nn.Sequential(LeanConv2d(3, 4, stride=2), torch.nn.ReLU())
+    graph = torch.fx.symbolic_trace(model)
+    assert lean_conv in [node.target for node in graph.graph.nodes]
+    x = torch.randn(2, 3, 5, 4)
+    assert torch.equal(graph(x), model(x))
 
 
 def test_arguments_changed_before_backward_are_noticed() -> None:

@@ -15,6 +15,7 @@ _functorch_active = torch._C._are_functorch_transforms_active
 _jit_tracing = torch._C._get_tracing_state
 _key_is_included = torch._C._dispatch_tls_is_dispatch_key_included
 _PRE_DISPATCH = torch._C.DispatchKey.PreDispatch
+_is_functorch_wrapped = torch._C._functorch.is_functorch_wrapped_tensor
 _is_legacy_batched = torch._C._functorch.is_legacy_batchedtensor
 
 
@@ -23,12 +24,19 @@ def readable(*tensors: Tensor | None) -> bool:
 
     Where it is False, the registered operators do the right thing.
     """
-    if _dispatch_stack_length() or _functorch_active() or _jit_tracing() or _key_is_included(_PRE_DISPATCH):
+    if (
+        torch.compiler.is_compiling()  # first: this is as far as the compiler can read
+        or _dispatch_stack_length()
+        or _functorch_active()
+        or _jit_tracing()
+        or _key_is_included(_PRE_DISPATCH)
+    ):
         return False
     for t in tensors:
         if t is not None and (
             not (t.is_cpu or t.is_cuda)
             or type(t).__torch_dispatch__ is not Tensor.__torch_dispatch__
+            or _is_functorch_wrapped(t)  # left over from a transform that has ended
             or _is_legacy_batched(t)
         ):
             return False

@@ -87,9 +87,9 @@ def _check_dy(function: str, dy: Tensor, expected: tuple[int, ...]) -> None:
 def empty_in_layout_of(like: Tensor, shape: Sequence[int]) -> Tensor:
     """Uninitialised and dense: channels-last where the channels of `like` are adjacent in memory, else contiguous.
 
-    The rule asks little of the strides, so that it stays decided where a compiler does not know sizes.
+    The rule asks little of the strides, so that it is decided where a compiler does not know all sizes.
     """
-    if like.is_contiguous() or like.shape[1] == 1 or like.stride(1) != 1:
+    if like.stride(1) != 1 or like.shape[1] == 1 or all(n == 1 for n in like.shape[2:]):
         return torch.empty(tuple(shape), dtype=like.dtype, device=like.device)
     order = (0, *range(2, len(shape)), 1)
     return torch.empty_permuted(tuple(shape), order, dtype=like.dtype, device=like.device)

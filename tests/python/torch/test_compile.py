@@ -130,6 +130,32 @@ def test_gradients_with_dynamic_sizes(backend: str, last: bool) -> None:
             assert torch.equal(a, b)
 
 
+@pytest.mark.parametrize("last", [False, True])
+def test_a_batch_whose_size_depends_on_data(last: bool) -> None:
+    x, alpha, c, _ = integer_arguments(3, 4, (5, 4), batch=6)
+    chosen = torch.tensor([True, False, True, True, False, True])
+
+    def function(x: Tensor) -> Tensor:
+        some = x[chosen]
+        return lean_conv(some.to(memory_format=torch.channels_last) if last else some, alpha, c)
+
+    with torch._dynamo.config.patch(capture_dynamic_output_shape_ops=True):
+        y = compiled(function, backend="aot_eager")(x)
+    assert torch.equal(y, function(x))
+    assert is_channels_last(y) == last
+
+
+def test_compiled_autograd_reads_the_backward_of_an_eager_run() -> None:
+    arguments = integer_arguments(3, 4, (5, 4))
+    expected = results(network, arguments)[1:]
+    leaves = [t.clone().requires_grad_() for t in arguments]
+    y = network(*leaves)
+    with torch._dynamo.compiled_autograd._enable(torch.compile(backend="aot_eager", fullgraph=True)):
+        y.backward(torch.ones_like(y))
+    for leaf, gradient in zip(leaves, expected, strict=True):
+        assert torch.equal(leaf.grad, gradient)  # type: ignore[arg-type]
+
+
 def test_permuted_and_sliced_inputs() -> None:
     """The strides that inductor hands over are those that the fake kernel saw."""
     x, alpha, c, bias = integer_arguments(3, 4, (6, 5))

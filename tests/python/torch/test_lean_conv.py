@@ -15,7 +15,7 @@ import torch.autograd.forward_ad as forward_ad
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd import gradcheck, gradgradcheck
-from torch.func import grad, hessian, jacfwd, jacrev, jvp, vmap
+from torch.func import grad, hessian, jacfwd, jacrev, jvp, linearize, vjp, vmap
 from torch.utils.checkpoint import checkpoint
 
 import leancore
@@ -85,7 +85,7 @@ def test_gradcheck(spatial: tuple[int, ...], channels: tuple[int, int], bias: bo
     def operator(x: Tensor, alpha: Tensor, c: Tensor, bias: Tensor | None = None) -> Tensor:
         return lean_conv(x, alpha, c, bias, stride, dilation)
 
-    assert gradcheck(operator, arguments, check_forward_ad=True, nondet_tol=0)
+    assert gradcheck(operator, arguments, check_forward_ad=True, check_batched_grad=True, nondet_tol=0)
     assert gradgradcheck(operator, arguments, check_fwd_over_rev=True, nondet_tol=0)
 
 
@@ -141,6 +141,19 @@ def test_reverse_over_forward_without_functorch() -> None:
         (dalpha,) = torch.autograd.grad(tangent.sum(), alpha)
     expected, _ = leancore.backward_weight(direction, torch.ones_like(y.detach()))
     assert torch.equal(dalpha, expected)
+
+
+@pytest.mark.filterwarnings("ignore:Attempted to insert a get_attr Node")  # of torch's own linearize
+def test_pullbacks_outlive_their_transform() -> None:
+    """torch.func.vjp returns a function that runs backward when the levels of its call are gone."""
+    arguments = integer_arguments(2, 3, (4, 3))
+    (y, ours), (_, theirs) = vjp(lean_conv, *arguments), vjp(dense_conv, *arguments)
+    dy = integers(*y.shape, seed=8)
+    for a, b in zip(ours(dy), theirs(dy), strict=True):
+        assert torch.equal(a, b)
+    tangent = linearize(lambda alpha: lean_conv(arguments[0], alpha, *arguments[2:]), arguments[1])[1]
+    direction = integers(3, 2, seed=9)
+    assert torch.equal(tangent(direction), lean_conv(arguments[0], direction, torch.zeros_like(arguments[2])))
 
 
 def test_hessian_is_that_of_the_dense_convolution() -> None:

@@ -20,6 +20,8 @@ struct Names {
   PyObject* device = PyUnicode_InternFromString("__dlpack_device__");
   PyObject* dlpack = PyUnicode_InternFromString("__dlpack__");
   PyObject* exchange = PyUnicode_InternFromString("__dlpack_c_exchange_api__");
+  PyObject* dtype = PyUnicode_InternFromString("dtype");
+  PyObject* view = PyUnicode_InternFromString("view");
   PyObject* no_arguments = PyTuple_New(0);
   PyObject* keywords = Py_BuildValue("{s(ii)}", "max_version", 1, 0);
 };
@@ -92,6 +94,20 @@ nb::object capsule_of(nb::handle object, ArgumentName name) {
   return steal(capsule);
 }
 
+// The array's memory as uint16 if it is one of bfloat16 that can be viewed so; invalid if not.
+nb::object bfloat16_as_words(nb::handle object) {
+  const auto get = [](nb::handle of, PyObject* name) { return nb::steal(PyObject_GetAttr(of.ptr(), name)); };
+  nb::object dtype = get(object, names().dtype);
+  nb::object text = dtype.is_valid() ? nb::steal(PyObject_Str(dtype.ptr())) : nb::object();
+  nb::object words;
+  if (text.is_valid() && PyUnicode_CompareWithASCIIString(text.ptr(), "bfloat16") == 0) {
+    nb::object view = get(object, names().view);
+    if (view.is_valid()) words = nb::steal(PyObject_CallFunction(view.ptr(), "s", "uint16"));
+  }
+  if (!words.is_valid()) PyErr_Clear();
+  return words;
+}
+
 using Exporter = int (*)(void*, dlpack::ManagedTensorVersioned**);
 
 Exporter find_exporter(PyTypeObject* type) {
@@ -135,7 +151,7 @@ void ImportedArray::import(nb::handle object, ArgumentName name) {
     // Before the export: it might wait for a stream, or fail for want of the device.
     require_usable(device, name);
     device_type = device.device_type;
-    take(capsule_of(object, name), name);
+    take_export_of(object, name);
   }
 
   const bool versioned = versioned_ != nullptr;
@@ -144,7 +160,8 @@ void ImportedArray::import(nb::handle object, ArgumentName name) {
     status = fail(StatusCode::invalid_buffer, "%s: %s speaks DLPack %u.%u, expected version %u.x", name.function,
                   name.argument, versioned_->version.major, versioned_->version.minor, dlpack::major_version);
   } else {
-    const dlpack::Tensor& tensor = versioned ? versioned_->tensor : legacy_->tensor;
+    dlpack::Tensor tensor = versioned ? versioned_->tensor : legacy_->tensor;
+    if (words_are_bfloat16_) tensor.dtype.code = dlpack::type_bfloat;
     status = view_tensor(tensor, name, versioned && (versioned_->flags & dlpack::flag_read_only) != 0, view_);
     if (status.ok() && tensor.device.device_type != device_type) {
       status =
@@ -154,6 +171,21 @@ void ImportedArray::import(nb::handle object, ArgumentName name) {
   }
   raise_if_failed(status);
   if (view_.device.type == DeviceType::cuda) require_usable({dlpack::device_cuda, view_.device.index}, name);
+}
+
+// NumPy exports no type but its own, so that an array of ml_dtypes' bfloat16 ends in a BufferError: its memory is then
+// exported as uint16.
+void ImportedArray::take_export_of(nb::handle object, ArgumentName name) {
+  nb::object capsule;
+  try {
+    capsule = capsule_of(object, name);
+  } catch (nb::python_error& error) {
+    nb::object words = error.matches(PyExc_BufferError) ? bfloat16_as_words(object) : nb::object();
+    if (!words.is_valid()) throw;
+    capsule = capsule_of(words, name);
+    words_are_bfloat16_ = true;
+  }
+  take(capsule, name);
 }
 
 void ImportedArray::take(nb::object capsule, ArgumentName name) {

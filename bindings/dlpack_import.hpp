@@ -21,9 +21,11 @@ class ImportedArray {
 
  private:
   void take(nanobind::object capsule, ArgumentName name);
+  void take_export_of(nanobind::handle object, ArgumentName name);
   void release() noexcept;
 
   Array view_;
+  bool words_are_bfloat16_ = false;  // exported as uint16, for want of a way to say what they are
   dlpack::ManagedTensor* legacy_ = nullptr;
   dlpack::ManagedTensorVersioned* versioned_ = nullptr;
 };

@@ -33,19 +33,17 @@ Status view_dtype(dlpack::DataType type, ArgumentName name, DType& dtype) noexce
   if (type.lanes == 1) {
     if (type.code == dlpack::type_float && type.bits == 32) return dtype = DType::f32, Status{};
     if (type.code == dlpack::type_float && type.bits == 64) return dtype = DType::f64, Status{};
-    if (type.bits == 16 && (type.code == dlpack::type_float || type.code == dlpack::type_bfloat)) {
-      return fail(StatusCode::unsupported, "%s: %s is %s, which is not supported yet: float32 and float64 are",
-                  name.function, name.argument, type.code == dlpack::type_float ? "float16" : "bfloat16");
-    }
+    if (type.code == dlpack::type_float && type.bits == 16) return dtype = DType::f16, Status{};
+    if (type.code == dlpack::type_bfloat && type.bits == 16) return dtype = DType::bf16, Status{};
   }
+  static constexpr const char* expected = "float32, float64, float16 or bfloat16";
   static constexpr const char* names[] = {"int", "uint", "float", "opaque", "bfloat", "complex", "bool"};
   if (type.code < sizeof names / sizeof *names && type.lanes == 1) {
-    return fail(StatusCode::invalid_type, "%s: %s has elements of type %s%d, expected float32 or float64",
-                name.function, name.argument, names[type.code], type.bits);
+    return fail(StatusCode::invalid_type, "%s: %s has elements of type %s%d, expected %s", name.function, name.argument,
+                names[type.code], type.bits, expected);
   }
-  return fail(StatusCode::invalid_type,
-              "%s: %s has elements of DLPack type (code %d, %d bits, %d lanes), expected float32 or float64",
-              name.function, name.argument, type.code, type.bits, type.lanes);
+  return fail(StatusCode::invalid_type, "%s: %s has elements of DLPack type (code %d, %d bits, %d lanes), expected %s",
+              name.function, name.argument, type.code, type.bits, type.lanes, expected);
 }
 
 Status view_device(dlpack::Device device, ArgumentName name, Device& out) noexcept {
@@ -94,7 +92,7 @@ Status view_tensor(const dlpack::Tensor& tensor, ArgumentName name, bool read_on
     empty |= array.shape[axis] == 0;
   }
 
-  const std::uint64_t item = array.dtype == DType::f32 ? sizeof(float) : sizeof(double);
+  const auto item = static_cast<std::uint64_t>(info(array.dtype).size);
   std::uint64_t count = 1;
   for (int axis = array.ndim - 1; axis >= 0; --axis) {
     const std::int64_t extent = array.shape[axis];

@@ -2,7 +2,10 @@
 // inputs are known to be good, the GIL released around the work.
 #include <nanobind/nanobind.h>
 
+#include <algorithm>
+#include <array>
 #include <cstdlib>
+#include <iterator>
 #include <string_view>
 
 #include "dlpack_import.hpp"
@@ -164,7 +167,7 @@ nb::object py_forward(nb::handle x, nb::handle alpha, nb::handle c, nb::handle b
                                    geometry_of(function, x_in.view(), stride, dilation), desc));
   nb::object y = output(out, allocate, Output::y, desc);
   y_out.import(y, {function, "out (y)"});
-  raise_if_failed(bind_output(Output::y, y_out.view(), desc));
+  raise_if_failed(bind_output(Operation::forward, Output::y, y_out.view(), desc));
   run(Operation::forward, function, desc, x_in.view().device, implementation, [&](const Context& context) {
     return forward(desc, x_in.view().data, alpha_in.view().data, c_in.view().data, bias_in.view().data,
                    y_out.view().data, context);
@@ -211,30 +214,38 @@ nb::object py_backward_data(nb::handle dy, nb::handle alpha, nb::handle c, nb::h
   }
   nb::object dx = output(out, allocate, Output::dx, desc);
   if (out.is_none() || !x_shape.is_none()) dx_out.import(dx, {function, "out (dx)"});
-  raise_if_failed(bind_output(Output::dx, dx_out.view(), desc));
+  raise_if_failed(bind_output(Operation::backward_data, Output::dx, dx_out.view(), desc));
   run(Operation::backward_data, function, desc, dy_in.view().device, implementation, [&](const Context& context) {
     return backward_data(desc, dy_in.view().data, alpha_in.view().data, c_in.view().data, dx_out.view().data, context);
   });
   return dx;
 }
 
+// The arrays of `out`, or as many None when it is None. One of them being None is a mistake, which their import finds.
+template <std::size_t count>
+std::array<nb::object, count> given_outputs(nb::handle out, const char* function, const char* names) {
+  std::array<nb::object, count> arrays;
+  for (nb::object& array : arrays) array = nb::none();
+  if (out.is_none()) return arrays;
+  if (!PyTuple_Check(out.ptr()) && !PyList_Check(out.ptr())) {
+    raise(fail(StatusCode::invalid_type, "%s: out is not a tuple of arrays %s", function, names));
+  }
+  nb::object tuple = nb::steal(PySequence_Tuple(out.ptr()));
+  if (!tuple.is_valid()) throw nb::python_error();
+  if (PyTuple_Size(tuple.ptr()) != static_cast<Py_ssize_t>(count)) {
+    raise(fail(StatusCode::invalid_argument, "%s: out has %lld entries, expected %s", function,
+               static_cast<long long>(PyTuple_Size(tuple.ptr())), names));
+  }
+  for (std::size_t i = 0; i < count; ++i) {
+    arrays[i] = nb::borrow(PyTuple_GetItem(tuple.ptr(), static_cast<Py_ssize_t>(i)));
+  }
+  return arrays;
+}
+
 nb::object py_backward_weight(nb::handle x, nb::handle dy, nb::handle out, nb::handle allocate, nb::handle stride,
                               nb::handle dilation, nb::handle implementation) {
   static constexpr const char* function = "backward_weight";
-  nb::object dalpha = nb::none(), dc = nb::none();
-  if (!out.is_none()) {
-    if (!PyTuple_Check(out.ptr()) && !PyList_Check(out.ptr())) {
-      raise(fail(StatusCode::invalid_type, "%s: out is not a pair of arrays (dalpha, dc)", function));
-    }
-    nb::object pair = nb::steal(PySequence_Tuple(out.ptr()));
-    if (!pair.is_valid()) throw nb::python_error();
-    if (PyTuple_Size(pair.ptr()) != 2) {
-      raise(fail(StatusCode::invalid_argument, "%s: out has %lld entries, expected the pair (dalpha, dc)", function,
-                 static_cast<long long>(PyTuple_Size(pair.ptr()))));
-    }
-    dalpha = nb::borrow(PyTuple_GetItem(pair.ptr(), 0));
-    dc = nb::borrow(PyTuple_GetItem(pair.ptr(), 1));
-  }
+  auto [dalpha, dc] = given_outputs<2>(out, function, "(dalpha, dc)");
   ImportedArray x_in, dy_in, dalpha_out, dc_out;
   x_in.import(x, {function, "x"});
   dy_in.import(dy, {function, "dy"});
@@ -242,20 +253,50 @@ nb::object py_backward_weight(nb::handle x, nb::handle dy, nb::handle out, nb::h
   ConvDesc desc;
   raise_if_failed(
       describe_backward_weight(x_in.view(), dy_in.view(), geometry_of(function, x_in.view(), stride, dilation), desc));
-  // A given output that is None would be allocated: out=None asks for that, a None inside the pair is a mistake.
   if (out.is_none()) {
     dalpha = output(dalpha, allocate, Output::dalpha, desc);
     dc = output(dc, allocate, Output::dc, desc);
   }
   dalpha_out.import(dalpha, {function, "out (dalpha)"});
-  raise_if_failed(bind_output(Output::dalpha, dalpha_out.view(), desc));
+  raise_if_failed(bind_output(Operation::backward_weight, Output::dalpha, dalpha_out.view(), desc));
   dc_out.import(dc, {function, "out (dc)"});
-  raise_if_failed(bind_output(Output::dc, dc_out.view(), desc));
+  raise_if_failed(bind_output(Operation::backward_weight, Output::dc, dc_out.view(), desc));
   run(Operation::backward_weight, function, desc, x_in.view().device, implementation, [&](const Context& context) {
     return backward_weight(desc, x_in.view().data, dy_in.view().data, dalpha_out.view().data, dc_out.view().data,
                            context);
   });
   return nb::make_tuple(dalpha, dc);
+}
+
+nb::object py_backward(nb::handle x, nb::handle dy, nb::handle alpha, nb::handle c, nb::handle out, nb::handle allocate,
+                       nb::handle allocate_weights, nb::handle stride, nb::handle dilation, nb::handle implementation) {
+  static constexpr const char* function = "backward";
+  auto [dx, dalpha, dc] = given_outputs<3>(out, function, "(dx, dalpha, dc)");
+  ImportedArray x_in, dy_in, alpha_in, c_in, dx_out, dalpha_out, dc_out;
+  x_in.import(x, {function, "x"});
+  dy_in.import(dy, {function, "dy"});
+  alpha_in.import(alpha, {function, "alpha"});
+  c_in.import(c, {function, "c"});
+
+  ConvDesc desc;
+  raise_if_failed(describe_backward(x_in.view(), dy_in.view(), alpha_in.view(), c_in.view(),
+                                    geometry_of(function, x_in.view(), stride, dilation), desc));
+  if (out.is_none()) {
+    dx = output(dx, allocate, Output::dx, desc);
+    dalpha = output(dalpha, allocate_weights, Output::dalpha, desc);
+    dc = output(dc, allocate_weights, Output::dc, desc);
+  }
+  dx_out.import(dx, {function, "out (dx)"});
+  raise_if_failed(bind_output(Operation::backward, Output::dx, dx_out.view(), desc));
+  dalpha_out.import(dalpha, {function, "out (dalpha)"});
+  raise_if_failed(bind_output(Operation::backward, Output::dalpha, dalpha_out.view(), desc));
+  dc_out.import(dc, {function, "out (dc)"});
+  raise_if_failed(bind_output(Operation::backward, Output::dc, dc_out.view(), desc));
+  run(Operation::backward, function, desc, x_in.view().device, implementation, [&](const Context& context) {
+    return backward(desc, x_in.view().data, dy_in.view().data, alpha_in.view().data, c_in.view().data,
+                    dx_out.view().data, dalpha_out.view().data, dc_out.view().data, context);
+  });
+  return nb::make_tuple(dx, dalpha, dc);
 }
 
 nb::list implementations() {
@@ -270,21 +311,22 @@ nb::list implementations() {
 const char* selected(const char* operation, const char* dtype, const nb::typed<nb::sequence, std::int64_t>& x_shape,
                      std::int64_t c_out) {
   static constexpr const char* function = "selected_implementation";
-  static constexpr const char* names[] = {"forward", "backward_data", "backward_weight"};
-  int which = 0;
-  while (which < 3 && std::string_view(operation) != names[which]) ++which;
-  const bool single = std::string_view(dtype) == "float32";
-  if (which == 3 || (!single && std::string_view(dtype) != "float64")) {
+  const auto which = std::find(std::begin(operation_names), std::end(operation_names), std::string_view(operation));
+  const auto type = std::find_if(std::begin(dtypes), std::end(dtypes),
+                                 [&](const DTypeInfo& each) { return std::string_view(dtype) == each.name; });
+  if (which == std::end(operation_names) || type == std::end(dtypes)) {
     raise(fail(StatusCode::invalid_argument,
-               "%s: expected one of forward, backward_data, backward_weight and one of float32, float64", function));
+               "%s: expected one of forward, backward_data, backward_weight, backward and one of float32, float64, "
+               "float16, bfloat16",
+               function));
   }
   std::int64_t shape[max_axes] = {};
   const int axes = integers(x_shape, {function, "x_shape"}, max_axes, shape);
   if (axes < 3)
     raise(fail(StatusCode::invalid_argument, "%s: x_shape has %d entries, expected 3 to 6", function, axes));
-  const ConvDesc desc = compact_desc(single ? DType::f32 : DType::f64, axes - 2, shape[0], shape[1], c_out, shape + 2);
+  const ConvDesc desc = compact_desc(type->dtype, axes - 2, shape[0], shape[1], c_out, shape + 2);
   const char* name = nullptr;
-  raise_if_failed(selected_implementation(static_cast<Operation>(which), desc, Context{}, name));
+  raise_if_failed(selected_implementation(static_cast<Operation>(which - operation_names), desc, Context{}, name));
   return name;
 }
 
@@ -322,6 +364,17 @@ NB_MODULE(_core, m) {
                 "stride: int | collections.abc.Sequence[int] = 1, dilation: int | collections.abc.Sequence[int] = 1, "
                 "implementation: str | None = None) -> tuple[typing.Any, typing.Any]"),
         "(dalpha, dc), written to the pair out, or to allocate(shape) for dalpha and then for dc.");
+  m.def("backward", &py_backward, "x"_a.none(), "dy"_a.none(), "alpha"_a.none(), "c"_a.none(),
+        "out"_a.none() = nb::none(), "allocate"_a.none() = nb::none(), "allocate_weights"_a.none() = nb::none(),
+        "stride"_a.none() = 1, "dilation"_a.none() = 1, "implementation"_a.none() = nb::none(),
+        nb::sig("def backward(x: object, dy: object, alpha: object, c: object, "
+                "out: tuple[object, object, object] | None = None, allocate: "
+                "collections.abc.Callable[[tuple[int, ...]], object] | None = None, allocate_weights: "
+                "collections.abc.Callable[[tuple[int, ...]], object] | None = None, "
+                "stride: int | collections.abc.Sequence[int] = 1, dilation: int | collections.abc.Sequence[int] = 1, "
+                "implementation: str | None = None) -> tuple[typing.Any, typing.Any, typing.Any]"),
+        "(dx, dalpha, dc), written to the triple out, or to allocate(shape) for dx and allocate_weights(shape) for "
+        "dalpha and then for dc.");
 
   m.def("version", &version, "\"major.minor.patch\" of the C++ library.");
   m.def("implementations", &implementations, nb::sig("def implementations() -> list[tuple[str, str, bool]]"),

@@ -17,6 +17,7 @@ static_assert(sizeof(ConvDesc) == sizeof(leancore_conv_desc));
 static_assert(offsetof(ConvDesc, extents) == offsetof(leancore_conv_desc, extents));
 static_assert(offsetof(ConvDesc, x_strides) == offsetof(leancore_conv_desc, x_strides));
 static_assert(offsetof(ConvDesc, bias_stride) == offsetof(leancore_conv_desc, bias_stride));
+static_assert(offsetof(ConvDesc, dc_strides) == offsetof(leancore_conv_desc, dc_strides));
 static_assert(sizeof(Context) == sizeof(leancore_context));
 static_assert(offsetof(Context, workspace) == offsetof(leancore_context, workspace));
 static_assert(offsetof(Context, implementation) == offsetof(leancore_context, implementation));
@@ -64,6 +65,11 @@ leancore_status leancore_backward_data(const leancore_conv_desc* desc, const voi
 leancore_status leancore_backward_weight(const leancore_conv_desc* desc, const void* x, const void* dy, void* dalpha,
                                          void* dc, const leancore_context* context) {
   return to_c(leancore::backward_weight(from_c(desc), x, dy, dalpha, dc, from_c(context)));
+}
+
+leancore_status leancore_backward(const leancore_conv_desc* desc, const void* x, const void* dy, const void* alpha,
+                                  const void* c, void* dx, void* dalpha, void* dc, const leancore_context* context) {
+  return to_c(leancore::backward(from_c(desc), x, dy, alpha, c, dx, dalpha, dc, from_c(context)));
 }
 
 const char* leancore_version(void) {

@@ -8,7 +8,7 @@
 
 namespace leancore::detail {
 
-// The arrays of one call; the ones that the operation does not have are null.
+// The arrays of one call; the ones that the operation does not have, or the caller does not want, are null.
 struct Arguments {
   const void* x = nullptr;
   const void* alpha = nullptr;
@@ -26,12 +26,26 @@ struct Implementation {
   const char* description;
   DeviceType device;
   bool (*available)();
+  // backward need not be: what no implementation supports is run as backward_data and backward_weight.
   bool (*supports)(Operation, const ConvDesc&);
   std::size_t (*workspace_bytes)(Operation, const ConvDesc&, int threads);
   // `workspace` holds at least workspace_bytes(operation, desc, threads), aligned to workspace_alignment. Arguments
   // have been validated. Takes only the bits of context that have no meaning on the CPU: device and stream.
   Status (*run)(Operation, const ConvDesc&, const Arguments&, const Context&, void* workspace, int threads);
 };
+
+// The two calls that make a backward.
+inline ConvDesc data_part(ConvDesc d) {
+  for (int a = 0; a < max_axes; ++a) d.x_strides[a] = d.dx_strides[a];
+  return d;
+}
+inline ConvDesc weight_part(ConvDesc d) {
+  for (int a = 0; a < 2; ++a) {
+    d.alpha_strides[a] = d.dalpha_strides[a];
+    d.c_strides[a] = d.dc_strides[a];
+  }
+  return d;
+}
 
 inline constexpr std::size_t workspace_alignment = 64;
 

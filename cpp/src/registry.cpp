@@ -106,9 +106,12 @@ Status selected_implementation(Operation operation, const ConvDesc& desc, const 
                                const char*& name) noexcept {
   if (Status status = detail::validate(operation, desc, context); !status.ok()) return status;
   const detail::Implementation* implementation = nullptr;
-  if (Status status = detail::choose(operation, desc, context, implementation); !status.ok()) return status;
-  name = implementation->name;
-  return {};
+  Status status = detail::choose(operation, desc, context, implementation);
+  if (operation == Operation::backward && status.code == StatusCode::unsupported) {
+    status = detail::choose(Operation::backward_data, desc, context, implementation);
+  }
+  if (status.ok()) name = implementation->name;
+  return status;
 }
 
 const char* version() noexcept {

@@ -4,6 +4,7 @@
 #include <memory>
 #include <new>
 
+#include "half.hpp"
 #include "leancore/conv.hpp"
 #include "reference/reference.hpp"
 
@@ -24,7 +25,7 @@ struct Arrays {
   template <std::size_t n>
   static void fill(std::array<T, n>& values, int step) {
     int value = step;
-    for (T& element : values) element = static_cast<T>((value = (value * 5 + step) % 17) - 8);
+    for (T& element : values) element = T((value = (value * 5 + step) % 17) - 8);
   }
   Arrays() {
     fill(x, 3);
@@ -32,11 +33,34 @@ struct Arrays {
     fill(alpha, 7);
     fill(c, 11);
     fill(bias, 13);
-    dx.fill(T{-1});
-    dalpha.fill(T{-1});
-    dc.fill(T{-1});
+  }
+  void forget_gradients() {
+    dx.fill(T(-1));
+    dalpha.fill(T(-1));
+    dc.fill(T(-1));
   }
 };
+
+template <typename T>
+bool run(const Implementation& implementation, Operation operation, const ConvDesc& desc, Arrays<T>& a) {
+  Arguments arguments;
+  arguments.x = a.x.data();
+  arguments.alpha = a.alpha.data();
+  arguments.c = a.c.data();
+  arguments.bias = a.bias.data();
+  arguments.dy = a.y.data();
+  arguments.y = a.y.data();
+  arguments.dx = a.dx.data();
+  arguments.dalpha = a.dalpha.data();
+  arguments.dc = a.dc.data();
+  const std::size_t bytes = implementation.workspace_bytes(operation, desc, 1) + workspace_alignment;
+  const auto memory = std::unique_ptr<char[]>(new (std::nothrow) char[bytes]);
+  if (!memory) return false;
+  void* workspace = memory.get();
+  std::size_t space = bytes;
+  std::align(workspace_alignment, bytes - workspace_alignment, workspace, space);
+  return implementation.run(operation, desc, arguments, Context{}, workspace, 1).ok();
+}
 
 template <typename T>
 bool matches(const Implementation& implementation, DType dtype) {
@@ -44,38 +68,32 @@ bool matches(const Implementation& implementation, DType dtype) {
   const ConvDesc desc = compact_desc(dtype, 2, batch, c_in, c_out, extents);
   const auto arrays = std::unique_ptr<Arrays<T>[]>(new (std::nothrow) Arrays<T>[2]);
   if (!arrays) return false;
-  const Implementation* const both[] = {&implementation, &reference::implementation};
-  // Backward first: forward overwrites y, which they read as dy.
+  Arrays<T>&got = arrays[0], &expected = arrays[1];
+  // Forward last: it overwrites y, which the others read as dy.
   for (const Operation operation : {Operation::backward_data, Operation::backward_weight, Operation::forward}) {
-    for (std::size_t i = 0; i < 2; ++i) {
-      Arrays<T>& a = arrays[i];
-      Arguments arguments;
-      arguments.x = a.x.data();
-      arguments.alpha = a.alpha.data();
-      arguments.c = a.c.data();
-      arguments.bias = a.bias.data();
-      arguments.dy = a.y.data();
-      arguments.y = a.y.data();
-      arguments.dx = a.dx.data();
-      arguments.dalpha = a.dalpha.data();
-      arguments.dc = a.dc.data();
-      const std::size_t bytes = both[i]->workspace_bytes(operation, desc, 1) + workspace_alignment;
-      const auto memory = std::unique_ptr<char[]>(new (std::nothrow) char[bytes]);
-      if (!memory) return false;
-      void* workspace = memory.get();
-      std::size_t space = bytes;
-      std::align(workspace_alignment, bytes - workspace_alignment, workspace, space);
-      if (!both[i]->run(operation, desc, arguments, Context{}, workspace, 1).ok()) return false;
+    if (!run(reference::implementation, operation, desc, expected)) return false;
+  }
+  for (const Operation operation :
+       {Operation::backward, Operation::backward_data, Operation::backward_weight, Operation::forward}) {
+    if (!implementation.supports(operation, desc)) continue;
+    got.forget_gradients();
+    if (!run(implementation, operation, desc, got)) return false;
+    const bool forward = operation == Operation::forward, combined = operation == Operation::backward;
+    if (forward && got.y != expected.y) return false;
+    if ((combined || operation == Operation::backward_data) && got.dx != expected.dx) return false;
+    if ((combined || operation == Operation::backward_weight) &&
+        (got.dalpha != expected.dalpha || got.dc != expected.dc)) {
+      return false;
     }
   }
-  return arrays[0].y == arrays[1].y && arrays[0].dx == arrays[1].dx && arrays[0].dalpha == arrays[1].dalpha &&
-         arrays[0].dc == arrays[1].dc;
+  return true;
 }
 
 }  // namespace
 
 bool passes_self_test(const Implementation& implementation) noexcept {
-  return matches<float>(implementation, DType::f32) && matches<double>(implementation, DType::f64);
+  return matches<float>(implementation, DType::f32) && matches<double>(implementation, DType::f64) &&
+         matches<f16>(implementation, DType::f16) && matches<bf16>(implementation, DType::bf16);
 }
 
 }  // namespace leancore::detail

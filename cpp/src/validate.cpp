@@ -1,6 +1,8 @@
 #include "validate.hpp"
 
+#include <algorithm>
 #include <cinttypes>
+#include <iterator>
 
 #include "leancore/arrays.hpp"
 #include "leancore/runtime.hpp"
@@ -13,12 +15,6 @@ namespace {
 
 constexpr StatusCode bad = StatusCode::invalid_argument;
 
-std::int64_t size_of(DType dtype) {
-  return dtype == DType::f32 ? 4 : 8;
-}
-const char* dtype_name(DType dtype) {
-  return dtype == DType::f32 ? "float32" : "float64";
-}
 const char* device_name(DeviceType device) {
   return device == DeviceType::cpu ? "CPU" : "CUDA";
 }
@@ -44,34 +40,87 @@ class ShapeText {
 // One array of the call as the validator sees it.
 struct Operand {
   const char* name;
+  bool output;
+  bool optional;
   const void* pointer;
   Footprint footprint;
 };
 
-Footprint footprint_of(const ConvDesc& d, bool of_x) {
-  Footprint f;
-  f.axes = d.dims + 2;
-  f.shape[0] = d.batch;
-  f.shape[1] = of_x ? d.c_in : d.c_out;
-  for (int a = 0; a < d.dims; ++a) f.shape[a + 2] = of_x ? d.extents[a] : d.y_extent(a);
-  for (int a = 0; a < f.axes; ++a) f.strides[a] = of_x ? d.x_strides[a] : d.y_strides[a];
-  return f;
-}
-Footprint alpha_footprint(const ConvDesc& d) {
-  return {0, 2, {d.c_out, d.c_in}, {d.alpha_strides[0], d.alpha_strides[1]}};
-}
-Footprint c_footprint(const ConvDesc& d) {
-  return {0, 2, {d.diagonal(), 2 * d.dims}, {d.c_strides[0], d.c_strides[1]}};
-}
-Footprint bias_footprint(const ConvDesc& d) {
-  return {0, 1, {d.c_out}, {d.bias_stride}};
-}
+// The arrays of an operation, the inputs first.
+class Operands {
+ public:
+  Operands(Operation operation, const ConvDesc& desc, const Arguments& a) : d(desc) {
+    switch (operation) {
+      case Operation::forward:
+        input("x", a.x, x(d.x_strides));
+        input("alpha", a.alpha, alpha(d.alpha_strides));
+        input("c", a.c, c(d.c_strides));
+        add({"bias", false, true, a.bias, {0, 1, {d.c_out}, {d.bias_stride}}});
+        add({"y", true, false, a.y, y()});
+        break;
+      case Operation::backward_data:
+        input("dy", a.dy, y());
+        input("alpha", a.alpha, alpha(d.alpha_strides));
+        input("c", a.c, c(d.c_strides));
+        add({"dx", true, false, a.dx, x(d.x_strides)});
+        break;
+      case Operation::backward_weight:
+        input("x", a.x, x(d.x_strides));
+        input("dy", a.dy, y());
+        gradient("dalpha", a.dalpha, alpha(d.alpha_strides));
+        gradient("dc", a.dc, c(d.c_strides));
+        break;
+      case Operation::backward:
+        input("x", a.x, x(d.x_strides));
+        input("dy", a.dy, y());
+        input("alpha", a.alpha, alpha(d.alpha_strides));
+        input("c", a.c, c(d.c_strides));
+        gradient("dx", a.dx, x(d.dx_strides));
+        gradient("dalpha", a.dalpha, alpha(d.dalpha_strides));
+        gradient("dc", a.dc, c(d.dc_strides));
+        break;
+    }
+  }
+  [[nodiscard]] const Operand* begin() const { return list_; }
+  [[nodiscard]] const Operand* end() const { return list_ + count_; }
 
-Status check_span(const char* call, const char* what, const Footprint& footprint, DType dtype) {
+ private:
+  void add(Operand operand) {
+    operand.footprint.base = reinterpret_cast<std::intptr_t>(operand.pointer);
+    list_[count_++] = operand;
+  }
+  void input(const char* name, const void* pointer, const Footprint& f) { add({name, false, false, pointer, f}); }
+  void gradient(const char* name, const void* pointer, const Footprint& f) { add({name, true, true, pointer, f}); }
+
+  [[nodiscard]] Footprint x(const std::int64_t* strides) const { return image(d.c_in, d.extents, strides); }
+  [[nodiscard]] Footprint y() const {
+    std::int64_t extents[max_dims] = {};
+    for (int a = 0; a < d.dims; ++a) extents[a] = d.y_extent(a);
+    return image(d.c_out, extents, d.y_strides);
+  }
+  [[nodiscard]] Footprint image(std::int64_t channels, const std::int64_t* extents, const std::int64_t* strides) const {
+    Footprint f{0, d.dims + 2, {d.batch, channels}, {}};
+    std::copy_n(extents, d.dims, f.shape + 2);
+    std::copy_n(strides, f.axes, f.strides);
+    return f;
+  }
+  [[nodiscard]] Footprint alpha(const std::int64_t* strides) const {
+    return {0, 2, {d.c_out, d.c_in}, {strides[0], strides[1]}};
+  }
+  [[nodiscard]] Footprint c(const std::int64_t* strides) const {
+    return {0, 2, {d.diagonal(), 2 * d.dims}, {strides[0], strides[1]}};
+  }
+
+  const ConvDesc& d;
+  Operand list_[7];
+  int count_ = 0;
+};
+
+Status check_span(const char* call, const Operand& operand, DType dtype) {
   std::int64_t lowest = 0, highest = 0;
-  if (span_of(footprint, size_of(dtype), lowest, highest)) return {};
-  return fail(StatusCode::overflow, "%s: %s of shape %s spans more than 2^63 bytes", call, what,
-              ShapeText(footprint.axes, footprint.shape).get());
+  if (span_of(operand.footprint, info(dtype).size, lowest, highest)) return {};
+  return fail(StatusCode::overflow, "%s: %s of shape %s spans more than 2^63 bytes", call, operand.name,
+              ShapeText(operand.footprint.axes, operand.footprint.shape).get());
 }
 
 Status check_pointer(const char* call, const Operand& operand, DType dtype) {
@@ -80,9 +129,9 @@ Status check_pointer(const char* call, const Operand& operand, DType dtype) {
     return fail(bad, "%s: %s is null, expected memory for shape %s", call, operand.name,
                 ShapeText(operand.footprint.axes, operand.footprint.shape).get());
   }
-  if (operand.footprint.base % size_of(dtype) != 0) {
+  if (operand.footprint.base % info(dtype).size != 0) {
     return fail(bad, "%s: %s at address %p is not aligned to its %s elements", call, operand.name, operand.pointer,
-                dtype_name(dtype));
+                info(dtype).name);
   }
   return {};
 }
@@ -90,26 +139,18 @@ Status check_pointer(const char* call, const Operand& operand, DType dtype) {
 }  // namespace
 
 const char* name(Operation operation) noexcept {
-  switch (operation) {
-    case Operation::forward:
-      return "forward";
-    case Operation::backward_data:
-      return "backward_data";
-    case Operation::backward_weight:
-      return "backward_weight";
-  }
-  return "leancore";
+  return operation_names[static_cast<std::int32_t>(operation)];
 }
 
 Status validate(Operation operation, const ConvDesc& d, const Context& context) noexcept {
-  const char* call = name(operation);
-  if (operation != Operation::forward && operation != Operation::backward_data &&
-      operation != Operation::backward_weight) {
-    return fail(bad, "operation is %d, expected forward, backward_data or backward_weight",
+  if (static_cast<std::uint32_t>(operation) >= std::size(operation_names)) {
+    return fail(bad, "operation is %d, expected forward, backward_data, backward_weight or backward",
                 static_cast<int>(operation));
   }
-  if (d.dtype != DType::f32 && d.dtype != DType::f64) {
-    return fail(StatusCode::invalid_type, "%s: dtype is %d, expected f32 or f64", call, static_cast<int>(d.dtype));
+  const char* call = name(operation);
+  if (!is_known(d.dtype)) {
+    return fail(StatusCode::invalid_type, "%s: dtype is %d, expected f32, f64, f16 or bf16", call,
+                static_cast<int>(d.dtype));
   }
   if (d.dims < 1 || d.dims > max_dims) return fail(bad, "%s: dims is %d, expected 1 to %d", call, d.dims, max_dims);
   if (d.batch < 0 || d.c_in < 0 || d.c_out < 0) {
@@ -129,59 +170,37 @@ Status validate(Operation operation, const ConvDesc& d, const Context& context) 
   if (context.device.type != DeviceType::cpu && context.device.type != DeviceType::cuda) {
     return fail(bad, "%s: device type is %d, expected cpu or cuda", call, static_cast<int>(context.device.type));
   }
-  const bool forward = operation == Operation::forward, data = operation == Operation::backward_data;
-  Status status = check_span(call, data ? "dx" : "x", footprint_of(d, true), d.dtype);
-  if (status.ok()) status = check_span(call, forward ? "y" : "dy", footprint_of(d, false), d.dtype);
-  if (status.ok()) status = check_span(call, forward || data ? "alpha" : "dalpha", alpha_footprint(d), d.dtype);
-  if (status.ok()) status = check_span(call, forward || data ? "c" : "dc", c_footprint(d), d.dtype);
-  if (status.ok() && forward) status = check_span(call, "bias", bias_footprint(d), d.dtype);
-  return status;
+  for (const Operand& operand : Operands(operation, d, Arguments{})) {
+    if (Status status = check_span(call, operand, d.dtype); !status.ok()) return status;
+  }
+  return {};
 }
 
 Status validate(Operation operation, const ConvDesc& d, const Arguments& arguments, const Context& context) noexcept {
   if (Status status = validate(operation, d, context); !status.ok()) return status;
   const char* call = name(operation);
-
-  Operand inputs[4], outputs[2];
-  int input_count = 0, output_count = 0;
-  const auto add = [](Operand* list, int& count, const char* what, const void* pointer, Footprint footprint) {
-    footprint.base = reinterpret_cast<std::intptr_t>(pointer);
-    list[count++] = {what, pointer, footprint};
-  };
-  const Footprint x = footprint_of(d, true), y = footprint_of(d, false);
-  if (operation == Operation::backward_weight) {
-    add(inputs, input_count, "x", arguments.x, x);
-    add(inputs, input_count, "dy", arguments.dy, y);
-    if (arguments.dalpha) add(outputs, output_count, "dalpha", arguments.dalpha, alpha_footprint(d));
-    if (arguments.dc) add(outputs, output_count, "dc", arguments.dc, c_footprint(d));
-  } else {
-    const bool forward = operation == Operation::forward;
-    add(inputs, input_count, forward ? "x" : "dy", forward ? arguments.x : arguments.dy, forward ? x : y);
-    add(inputs, input_count, "alpha", arguments.alpha, alpha_footprint(d));
-    add(inputs, input_count, "c", arguments.c, c_footprint(d));
-    if (forward && arguments.bias) add(inputs, input_count, "bias", arguments.bias, bias_footprint(d));
-    add(outputs, output_count, forward ? "y" : "dx", forward ? arguments.y : arguments.dx, forward ? y : x);
+  const Operands operands(operation, d, arguments);
+  const auto absent = [](const Operand& operand) { return operand.optional && operand.pointer == nullptr; };
+  for (const Operand& operand : operands) {
+    if (absent(operand)) continue;
+    if (Status status = check_pointer(call, operand, d.dtype); !status.ok()) return status;
   }
-
-  for (int i = 0; i < input_count; ++i) {
-    if (Status status = check_pointer(call, inputs[i], d.dtype); !status.ok()) return status;
-  }
-  for (int o = 0; o < output_count; ++o) {
-    const Operand& output = outputs[o];
-    if (Status status = check_pointer(call, output, d.dtype); !status.ok()) return status;
+  for (const Operand& output : operands) {
+    if (!output.output || absent(output)) continue;
     if (overlaps_itself(output.footprint)) {
       return fail(bad, "%s: the strides %s of output %s place several elements at one address", call,
                   ShapeText(output.footprint.axes, output.footprint.strides).get(), output.name);
     }
-    for (int i = 0; i < input_count; ++i) {
-      if (overlap(output.footprint, inputs[i].footprint, size_of(d.dtype))) {
-        return fail(bad, "%s: output %s overlaps input %s in memory, expected memory of its own", call, output.name,
-                    inputs[i].name);
+    // Every array before it: all inputs, and the outputs that have not met it yet.
+    for (const Operand* other = operands.begin(); other != &output; ++other) {
+      if (absent(*other) || !overlap(output.footprint, other->footprint, info(d.dtype).size)) continue;
+      if (other->output) {
+        return fail(bad, "%s: outputs %s and %s overlap in memory, expected memory of their own", call, other->name,
+                    output.name);
       }
+      return fail(bad, "%s: output %s overlaps input %s in memory, expected memory of its own", call, output.name,
+                  other->name);
     }
-  }
-  if (output_count == 2 && overlap(outputs[0].footprint, outputs[1].footprint, size_of(d.dtype))) {
-    return fail(bad, "%s: outputs dalpha and dc overlap in memory, expected memory of their own", call);
   }
   return {};
 }
@@ -209,8 +228,8 @@ Status check_leading(const char* call, const char* what, const Array& array) {
 Status check_kind(const char* call, const char* what, const Array& array, const char* leading_name,
                   const Array& leading) {
   if (array.dtype != leading.dtype) {
-    return fail(StatusCode::invalid_type, "%s: %s is %s, expected %s like %s", call, what,
-                detail::dtype_name(array.dtype), detail::dtype_name(leading.dtype), leading_name);
+    return fail(StatusCode::invalid_type, "%s: %s is %s, expected %s like %s", call, what, info(array.dtype).name,
+                info(leading.dtype).name, leading_name);
   }
   if (array.device.type != leading.device.type || array.device.index != leading.device.index) {
     return fail(bad, "%s: %s is on %s device %d, expected %s device %d like %s", call, what,
@@ -264,19 +283,44 @@ Status take_weights(const char* call, const char* leading_name, const Array& lea
   return {};
 }
 
+// x and what it alone determines.
+Status take_x(const char* call, const Array& x, const Geometry& geometry, ConvDesc& d) {
+  if (Status status = check_leading(call, "x", x); !status.ok()) return status;
+  d.dtype = x.dtype;
+  d.dims = x.ndim - 2;
+  d.batch = x.shape[0];
+  d.c_in = x.shape[1];
+  for (int a = 0; a < d.dims; ++a) d.extents[a] = x.shape[a + 2];
+  take_strides(x, d.x_strides);
+  return take_geometry(call, geometry, d);
+}
+
+constexpr std::int64_t any_channels = -1;
+
+// dy beside x, which has been taken; it may determine c_out.
+Status take_dy(const char* call, const Array& x, const Array& dy, std::int64_t channels, ConvDesc& d) {
+  if (Status status = check_kind(call, "dy", dy, "x", x); !status.ok()) return status;
+  const bool any = channels == any_channels;
+  bool fits = dy.ndim == x.ndim && dy.shape[0] == d.batch && (any || dy.shape[1] == channels);
+  for (int a = 0; fits && a < d.dims; ++a) fits = dy.shape[a + 2] == d.y_extent(a);
+  if (!fits) {
+    std::int64_t expected[max_axes] = {d.batch, !any ? channels : dy.ndim > 1 && dy.ndim <= max_axes ? dy.shape[1] : 0};
+    for (int a = 0; a < d.dims; ++a) expected[a + 2] = d.y_extent(a);
+    return fail(bad, "%s: dy has shape %s, expected %s%s, from x of shape %s", call, ShapeText(dy).get(),
+                ShapeText(x.ndim, expected).get(), any ? " with any second axis" : "", ShapeText(x).get());
+  }
+  d.c_out = dy.shape[1];
+  take_strides(dy, d.y_strides);
+  return {};
+}
+
 }  // namespace
 
 Status describe_forward(const Array& x, const Array& alpha, const Array& c, const Array* bias, const Geometry& geometry,
                         ConvDesc& desc) noexcept {
   const char* call = "forward";
-  if (Status status = check_leading(call, "x", x); !status.ok()) return status;
   ConvDesc d;
-  d.dtype = x.dtype;
-  d.dims = x.ndim - 2;
-  d.batch = x.shape[0];
-  for (int a = 0; a < d.dims; ++a) d.extents[a] = x.shape[a + 2];
-  take_strides(x, d.x_strides);
-  if (Status status = take_geometry(call, geometry, d); !status.ok()) return status;
+  if (Status status = take_x(call, x, geometry, d); !status.ok()) return status;
   if (Status status = take_weights(call, "x", x, true, alpha, c, d); !status.ok()) return status;
   if (bias) {
     if (Status status = check_kind(call, "bias", *bias, "x", x); !status.ok()) return status;
@@ -320,26 +364,20 @@ Status describe_backward_data(const Array& dy, const Array& alpha, const Array& 
 
 Status describe_backward_weight(const Array& x, const Array& dy, const Geometry& geometry, ConvDesc& desc) noexcept {
   const char* call = "backward_weight";
-  if (Status status = check_leading(call, "x", x); !status.ok()) return status;
-  if (Status status = check_kind(call, "dy", dy, "x", x); !status.ok()) return status;
   ConvDesc d;
-  d.dtype = x.dtype;
-  d.dims = x.ndim - 2;
-  d.batch = x.shape[0];
-  d.c_in = x.shape[1];
-  for (int a = 0; a < d.dims; ++a) d.extents[a] = x.shape[a + 2];
-  if (Status status = take_geometry(call, geometry, d); !status.ok()) return status;
-  bool fits = dy.ndim == x.ndim && dy.shape[0] == d.batch;
-  for (int a = 0; fits && a < d.dims; ++a) fits = dy.shape[a + 2] == d.y_extent(a);
-  if (!fits) {
-    std::int64_t expected[max_axes] = {d.batch, dy.ndim > 1 && dy.ndim <= max_axes ? dy.shape[1] : 0};
-    for (int a = 0; a < d.dims; ++a) expected[a + 2] = d.y_extent(a);
-    return fail(bad, "%s: dy has shape %s, expected %s with any second axis, from x of shape %s", call,
-                ShapeText(dy).get(), ShapeText(x.ndim, expected).get(), ShapeText(x).get());
-  }
-  d.c_out = dy.shape[1];
-  take_strides(x, d.x_strides);
-  take_strides(dy, d.y_strides);
+  if (Status status = take_x(call, x, geometry, d); !status.ok()) return status;
+  if (Status status = take_dy(call, x, dy, any_channels, d); !status.ok()) return status;
+  desc = d;
+  return {};
+}
+
+Status describe_backward(const Array& x, const Array& dy, const Array& alpha, const Array& c, const Geometry& geometry,
+                         ConvDesc& desc) noexcept {
+  const char* call = "backward";
+  ConvDesc d;
+  if (Status status = take_x(call, x, geometry, d); !status.ok()) return status;
+  if (Status status = take_weights(call, "x", x, true, alpha, c, d); !status.ok()) return status;
+  if (Status status = take_dy(call, x, dy, d.c_out, d); !status.ok()) return status;
   desc = d;
   return {};
 }
@@ -364,14 +402,13 @@ int output_shape(Output output, const ConvDesc& d, std::int64_t shape[max_axes])
   return 0;
 }
 
-Status bind_output(Output output, const Array& array, ConvDesc& d) noexcept {
+Status bind_output(Operation operation, Output output, const Array& array, ConvDesc& d) noexcept {
   static constexpr const char* names[] = {"y", "dx", "dalpha", "dc"};
-  static constexpr const char* calls[] = {"forward", "backward_data", "backward_weight", "backward_weight"};
   const char* what = names[static_cast<int>(output)];
-  const char* call = calls[static_cast<int>(output)];
+  const char* call = detail::name(operation);
   if (array.dtype != d.dtype) {
     return fail(StatusCode::invalid_type, "%s: out (%s) is %s, expected %s like the inputs", call, what,
-                detail::dtype_name(array.dtype), detail::dtype_name(d.dtype));
+                info(array.dtype).name, info(d.dtype).name);
   }
   std::int64_t shape[max_axes] = {};
   const int axes = output_shape(output, d, shape);
@@ -384,18 +421,19 @@ Status bind_output(Output output, const Array& array, ConvDesc& d) noexcept {
   if (array.read_only) {
     return fail(StatusCode::invalid_buffer, "%s: out (%s) is read-only, expected writable memory", call, what);
   }
+  const bool own = operation == Operation::backward;  // strides apart from those of the input of that shape
   switch (output) {
     case Output::y:
       take_strides(array, d.y_strides);
       break;
     case Output::dx:
-      take_strides(array, d.x_strides);
+      take_strides(array, own ? d.dx_strides : d.x_strides);
       break;
     case Output::dalpha:
-      take_strides(array, d.alpha_strides);
+      take_strides(array, own ? d.dalpha_strides : d.alpha_strides);
       break;
     case Output::dc:
-      take_strides(array, d.c_strides);
+      take_strides(array, own ? d.dc_strides : d.c_strides);
       break;
   }
   return {};

@@ -7,11 +7,12 @@ Importing this package imports none of them.
 """
 
 from leancore._core import cuda_status, implementations, max_threads, selected_implementation, thread_backend, version
-from leancore.arrays import backward_data, backward_weight, forward
+from leancore.arrays import backward, backward_data, backward_weight, forward
 
 __version__ = version()
 
 __all__ = [
+    "backward",
     "backward_data",
     "backward_weight",
     "cuda_status",

@@ -3,12 +3,12 @@
 Notation of all functions, with m = min(c_in, c_out): x ``(N, c_in, *spatial)``, alpha ``(c_out, c_in)``, c
 ``(m, 2 * dims)``, bias ``(c_out,)``, y ``(N, c_out, *spatial of y)``; dx, dalpha, dc, dy are shaped like x, alpha, c,
 y. An array of three axes is the 1-D operator, four the 2-D one, five the 3-D one, six the 4-D one. All arrays of one
-call are float32, or all float64; there are no implicit casts. Strided, broadcast and reversed inputs are fine.
+call have one dtype, float32, float64, float16 or bfloat16 (in NumPy that of ``ml_dtypes``); there are no implicit
+casts. 16-bit types are summed in float32 or wider and rounded once. Strided, broadcast and reversed inputs are fine.
 
 Errors, the same for all functions, each naming the function and the argument; no output is touched:
 
 - ``TypeError``: not an array, not floating point, or mixed dtypes
-- ``NotImplementedError``: float16 and bfloat16
 - ``ValueError``: a shape, stride, device or alignment that does not fit; an output overlaps itself or another argument
 - ``BufferError``: an output is read-only or immutable; a tensor requires grad or has a lazy negative bit; an array
   describes itself inconsistently
@@ -135,11 +135,47 @@ def backward_weight(
     """
     framework = _enter("backward_weight", "x", x)
     _enter("backward_weight", "dy", dy)
-    if isinstance(out, (tuple, list)):
-        for each in out:
-            _enter("backward_weight", "out", each).refuse_immutable("backward_weight")
+    _enter_outputs("backward_weight", out)
     dalpha, dc = _core.backward_weight(x, dy, out, functools.partial(framework.compact, x), stride, dilation)
     return (dalpha, dc) if out is not None else (framework.finish(x, dalpha), framework.finish(x, dc))
+
+
+def backward(
+    x: Array,
+    dy: SupportsDLPack,
+    alpha: SupportsDLPack,
+    c: SupportsDLPack,
+    *,
+    stride: int | Sequence[int] = 1,
+    dilation: int | Sequence[int] = 1,
+    out: tuple[Array, Array, Array] | None = None,
+) -> tuple[Array, Array, Array]:
+    """All gradients of :func:`forward` in one call: what :func:`backward_data` and :func:`backward_weight` compute.
+
+    Args:
+        x: ``(N, c_in, *spatial)``.
+        dy: ``(N, c_out, *spatial of y)``.
+        alpha: ``(c_out, c_in)``.
+        c: ``(min(c_in, c_out), 2 * dims)``.
+        stride: as in :func:`forward`.
+        dilation: as in :func:`forward`.
+        out: the arrays ``(dx, dalpha, dc)`` to write to, shaped like x, alpha and c. They must overlap neither each
+            other nor an argument.
+
+    Returns:
+        The triple ``(dx, dalpha, dc)``: ``out``, or new arrays of the framework, device and dtype of x, dx in the
+        memory layout of x. The gradient of a bias is the sum of dy over all axes but the second.
+    """
+    framework = _enter("backward", "x", x)
+    for name, array in (("dy", dy), ("alpha", alpha), ("c", c)):
+        _enter("backward", name, array)
+    _enter_outputs("backward", out)
+    like, compact = functools.partial(framework.like, x), functools.partial(framework.compact, x)
+    gradients: tuple[Array, Array, Array] = _core.backward(x, dy, alpha, c, out, like, compact, stride, dilation)
+    if out is not None:
+        return gradients
+    dx, dalpha, dc = (framework.finish(x, gradient) for gradient in gradients)
+    return dx, dalpha, dc
 
 
 # What differs between frameworks: which arrays must be refused although their DLPack export would succeed, and how to
@@ -178,6 +214,12 @@ def _enter(function: str, name: str, array: Any) -> _Framework:
     return framework
 
 
+def _enter_outputs(function: str, out: Any) -> None:
+    if isinstance(out, (tuple, list)):  # what else it may be is refused in C++
+        for each in out:
+            _enter(function, "out", each).refuse_immutable(function)
+
+
 def _framework_of(kind: type) -> _Framework:
     for base in kind.__mro__:
         root = base.__module__.partition(".")[0]
@@ -204,16 +246,19 @@ def _empty_of_namespace(like: Any, shape: tuple[int, ...]) -> Any:
 def _numpy() -> _Framework:
     import numpy as np
 
-    float32, float64 = np.dtype(np.float32), np.dtype(np.float64)
+    float32, float64, float16 = np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.float16)
 
     def check(function: str, name: str, array: Any) -> None:
         dtype = array.dtype
-        if dtype is not float32 and dtype is not float64 and dtype not in (float32, float64):
-            if dtype.name in ("float16", "bfloat16"):
-                raise NotImplementedError(
-                    f"{function}: {name} is {dtype.name}, which is not supported yet: float32 and float64 are"
-                )
-            raise TypeError(f"{function}: {name} has dtype {dtype!r}, expected native float32 or float64")
+        if (
+            dtype is not float32
+            and dtype is not float64
+            and dtype not in (float32, float64, float16)
+            and dtype.name != "bfloat16"
+        ):
+            raise TypeError(
+                f"{function}: {name} has dtype {dtype!r}, expected native float32, float64, float16 or bfloat16"
+            )
         if isinstance(array, np.ma.MaskedArray):
             raise TypeError(f"{function}: {name} is a masked array, whose mask would be ignored")
 
@@ -266,6 +311,8 @@ def _jax() -> _Framework:
 
     def finish(x: Any, result: Any) -> Any:
         # No one else holds the NumPy buffer, so that it is safe for JAX to keep it where it is.
+        if result.dtype.name == "bfloat16":  # NumPy does not export it
+            return jax.device_put(result, x.device)
         return jax.dlpack.from_dlpack(result, device=x.device)
 
     return _Framework(empty, empty, finish=finish, immutable=True)

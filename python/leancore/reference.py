@@ -100,3 +100,11 @@ def backward_weight(
         to, at = _overlap(extents, axis, offset, steps)
         dc[:, k] = (dy[:, :m][to] * x[:, :m][at]).sum(axis=summed)
     return np.tensordot(dy, at_outputs, axes=(summed, summed)), dc
+
+
+def backward(
+    x: ArrayLike, dy: ArrayLike, alpha: ArrayLike, c: ArrayLike, stride: Extents = 1, dilation: Extents = 1
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """(dx, dalpha, dc), in float64."""
+    dx = backward_data(dy, alpha, c, stride, dilation, np.shape(x))
+    return (dx, *backward_weight(x, dy, stride, dilation))

@@ -13,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "half.hpp"
 #include "implementations.hpp"
 #include "leancore/leancore.hpp"
 
@@ -152,12 +153,35 @@ class Array {
   T* origin_ = nullptr;
 };
 
+using leancore::detail::bf16;
+using leancore::detail::f16;
+
 template <typename T>
-inline constexpr leancore::DType dtype_of = sizeof(T) == 4 ? leancore::DType::f32 : leancore::DType::f64;
+inline constexpr leancore::DType dtype_of = leancore::DType::f32;
+template <>
+inline constexpr leancore::DType dtype_of<double> = leancore::DType::f64;
+template <>
+inline constexpr leancore::DType dtype_of<f16> = leancore::DType::f16;
+template <>
+inline constexpr leancore::DType dtype_of<bf16> = leancore::DType::bf16;
+
+// Calls body.operator()<T>() for every element type.
+template <typename Body>
+void for_each_type(Body body) {
+  body.template operator()<float>();
+  body.template operator()<double>();
+  body.template operator()<f16>();
+  body.template operator()<bf16>();
+}
+
+inline constexpr leancore::Operation operations[] = {leancore::Operation::forward, leancore::Operation::backward_data,
+                                                     leancore::Operation::backward_weight,
+                                                     leancore::Operation::backward};
 
 enum class Layout { channels_first, channels_last, scattered };
 
-// Sets all strides: compact, channels-last, or a random order of axes with gaps and negative directions.
+// Sets all strides: compact, channels-last, or a random order of axes with gaps and negative directions. The gradients
+// of a combined backward have that layout too, or are scattered.
 inline void set_layout(leancore::ConvDesc& d, Layout layout, Random& random) {
   const leancore::ConvDesc compact = leancore::compact_desc(d.dtype, d.dims, d.batch, d.c_in, d.c_out, d.extents);
   leancore::ConvDesc of_y = compact;
@@ -167,9 +191,11 @@ inline void set_layout(leancore::ConvDesc& d, Layout layout, Random& random) {
   std::copy_n(of_y.y_strides, leancore::max_axes, d.y_strides);
   std::copy_n(compact.alpha_strides, 2, d.alpha_strides);
   std::copy_n(compact.c_strides, 2, d.c_strides);
+  std::copy_n(compact.dx_strides, leancore::max_axes, d.dx_strides);
+  std::copy_n(compact.dalpha_strides, 2, d.dalpha_strides);
+  std::copy_n(compact.dc_strides, 2, d.dc_strides);
   d.bias_stride = 1;
   if (layout == Layout::channels_last) leancore::set_channels_last(d);
-  if (layout != Layout::scattered) return;
 
   const auto scatter = [&](std::int64_t* strides, const std::int64_t* shape, int axes) {
     int order[leancore::max_axes];
@@ -188,6 +214,12 @@ inline void set_layout(leancore::ConvDesc& d, Layout layout, Random& random) {
     y_shape[a + 2] = d.y_extent(a);
   }
   const std::int64_t alpha_shape[] = {d.c_out, d.c_in}, c_shape[] = {d.diagonal(), 2 * d.dims};
+  if (layout == Layout::scattered || random.integer(0, 2) == 0) {
+    scatter(d.dx_strides, x_shape, d.dims + 2);
+    scatter(d.dalpha_strides, alpha_shape, 2);
+    scatter(d.dc_strides, c_shape, 2);
+  }
+  if (layout != Layout::scattered) return;
   scatter(d.x_strides, x_shape, d.dims + 2);
   scatter(d.y_strides, y_shape, d.dims + 2);
   scatter(d.alpha_strides, alpha_shape, 2);
@@ -195,24 +227,40 @@ inline void set_layout(leancore::ConvDesc& d, Layout layout, Random& random) {
   d.bias_stride = random.pick({std::int64_t{1}, std::int64_t{3}, std::int64_t{-2}});
 }
 
-// A small random problem; work is bounded so that the scalar reference takes microseconds.
+// Strides and dilations of 1 to 3, mixed, some of them often 1.
+inline void random_geometry(leancore::ConvDesc& d, Random& random) {
+  const std::int64_t widest = random.integer(1, 3), farthest = random.integer(1, 3);
+  for (int a = 0; a < d.dims; ++a) {
+    d.stride[a] = random.integer(1, widest);
+    d.dilation[a] = random.integer(1, farthest);
+  }
+}
+
+// A small random problem, every fourth one of a shape that networks have, every third one with random_geometry. Work is
+// bounded so that the scalar reference takes microseconds.
 inline leancore::ConvDesc random_problem(Random& random, leancore::DType dtype, double most_products) {
   static constexpr std::int64_t channels[] = {0, 1, 1, 2, 3, 4, 5, 6, 7, 8, 11, 12, 13, 16, 17, 24, 31, 48};
+  static constexpr std::int64_t widths[] = {3, 12, 13, 24, 31, 48, 67, 96, 127, 192};
+  static constexpr std::int64_t maps[][2] = {{4, 4}, {6, 6}, {7, 7}, {8, 8}, {12, 12}, {13, 17}};
   for (;;) {
     leancore::ConvDesc d;
     d.dtype = dtype;
-    d.dims = static_cast<std::int32_t>(random.integer(1, leancore::max_dims));
+    const bool typical = random.integer(0, 3) == 0;
+    d.dims = typical ? 2 : static_cast<std::int32_t>(random.integer(1, leancore::max_dims));
     d.batch = random.pick({std::int64_t{0}, std::int64_t{1}, std::int64_t{1}, std::int64_t{2}, std::int64_t{3},
                            std::int64_t{5}, std::int64_t{9}});
-    d.c_in = random.pick(channels);
-    d.c_out = random.pick(channels);
+    d.c_in = typical ? random.pick(widths) : random.pick(channels);
+    d.c_out = typical ? random.pick(widths) : random.pick(channels);
     const std::int64_t longest = d.dims == 1 ? 400 : d.dims == 2 ? 40 : d.dims == 3 ? 13 : 7;
+    const auto& map = maps[random.integer(0, 5)];
     double products = static_cast<double>(d.batch * (d.c_in + 2 * d.dims) * d.c_out);
     for (int a = 0; a < d.dims; ++a) {
-      d.extents[a] = random.integer(0, 9) == 0 ? random.integer(0, 1) : random.integer(1, longest);
+      d.extents[a] = typical ? map[a] : random.integer(0, 9) == 0 ? random.integer(0, 1) : random.integer(1, longest);
       products *= static_cast<double>(d.extents[a]);
     }
-    if (products <= most_products) return d;
+    if (products > most_products) continue;
+    if (random.integer(0, 2) == 0) random_geometry(d, random);
+    return d;
   }
 }
 
@@ -222,13 +270,13 @@ inline std::string describe(const leancore::ConvDesc& d) {
     text.append(what);
     text.append(std::to_string(value));
   };
-  text.append(d.dtype == leancore::DType::f32 ? "f32" : "f64");
+  text.append(info(d.dtype).name);
   add(" n", d.batch);
   add(" ci", d.c_in);
   add(" co", d.c_out);
   for (int a = 0; a < d.dims; ++a) add(a == 0 ? " at " : "x", d.extents[a]);
-  add(" stride ", d.stride[0]);
-  add(" dilation ", d.dilation[0]);
+  for (int a = 0; a < d.dims; ++a) add(a == 0 ? " stride " : ", ", d.stride[a]);
+  for (int a = 0; a < d.dims; ++a) add(a == 0 ? " dilation " : ", ", d.dilation[a]);
   for (int a = 0; a < d.dims + 2; ++a) add(a == 0 ? " x strides " : ", ", d.x_strides[a]);
   return text;
 }
@@ -248,7 +296,7 @@ struct Arrays {
   template <typename Draw>
   void fill(Draw draw) {
     for (Array<T>* array : {&x, &y, &alpha, &c, &bias})
-      array->each([&](T& element) { element = static_cast<T>(draw()); });
+      array->each([&](T& element) { element = static_cast<T>(static_cast<double>(draw())); });
   }
 
  private:
@@ -260,45 +308,84 @@ struct Arrays {
   }
 };
 
-// Runs one operation into `out` (and `out2` for dc), with a workspace of exactly the size that is asked for.
+// The gradients of backward_weight and backward that a caller may leave out.
+enum Gradient { dx = 1, dalpha = 2, dc = 4 };
+
+// Memory for what an operation writes, all NaN. The other arrays are there too, and unused.
 template <typename T>
-leancore::Status run(leancore::Operation operation, const leancore::ConvDesc& d, const Arrays<T>& in, T* out, T* out2,
-                     bool with_bias, leancore::Context context,
-                     GuardedMemory::Flush flush = GuardedMemory::Flush::to_end) {
-  if (const leancore::Status status = workspace_bytes(operation, d, context, context.workspace_bytes); !status.ok()) {
+struct Outputs : Arrays<T> {
+  leancore::Operation operation;
+  int unwanted;  // a set of gradients, which are passed as null
+
+  Outputs(leancore::Operation which, const leancore::ConvDesc& d, GuardedMemory::Flush flush, int without = 0)
+      : Arrays<T>(of_gradients(which, d), flush), operation(which), unwanted(without) {
+    for (Array<T>* array : written()) array->poison();
+  }
+  [[nodiscard]] T* gradient(Gradient which) const {
+    if (unwanted & which) return nullptr;
+    return (which == dx ? this->x : which == dalpha ? this->alpha : this->c).origin();
+  }
+  // y, dx, or dalpha and dc, or dx, dalpha and dc, without the unwanted.
+  std::vector<Array<T>*> written() {
+    if (operation == leancore::Operation::forward) return {&this->y};
+    if (operation == leancore::Operation::backward_data) return {&this->x};
+    std::vector<Array<T>*> list;
+    if (operation == leancore::Operation::backward && !(unwanted & dx)) list.push_back(&this->x);
+    if (!(unwanted & dalpha)) list.push_back(&this->alpha);
+    if (!(unwanted & dc)) list.push_back(&this->c);
+    return list;
+  }
+  [[nodiscard]] std::vector<T> values() {
+    std::vector<T> all;
+    for (const Array<T>* array : written()) array->each([&](T& element) { all.push_back(element); });
+    return all;
+  }
+
+ private:
+  static leancore::ConvDesc of_gradients(leancore::Operation which, leancore::ConvDesc d) {
+    if (which == leancore::Operation::backward) {
+      std::copy_n(d.dx_strides, leancore::max_axes, d.x_strides);
+      std::copy_n(d.dalpha_strides, 2, d.alpha_strides);
+      std::copy_n(d.dc_strides, 2, d.c_strides);
+    }
+    return d;
+  }
+};
+
+// Runs an operation with a workspace of exactly the size that is asked for.
+template <typename T>
+leancore::Status run(const leancore::ConvDesc& d, const Arrays<T>& in, Outputs<T>& out, bool with_bias,
+                     leancore::Context context, GuardedMemory::Flush flush = GuardedMemory::Flush::to_end) {
+  if (const leancore::Status status = workspace_bytes(out.operation, d, context, context.workspace_bytes);
+      !status.ok()) {
     return status;
   }
   const GuardedMemory workspace(context.workspace_bytes, flush);
   std::memset(workspace.data(), 0xff, context.workspace_bytes);  // whatever is read before it is written is NaN
   context.workspace = workspace.data();
-  switch (operation) {
+  switch (out.operation) {
     case leancore::Operation::forward:
-      return forward(d, in.x.origin(), in.alpha.origin(), in.c.origin(), with_bias ? in.bias.origin() : nullptr, out,
-                     context);
+      return forward(d, in.x.origin(), in.alpha.origin(), in.c.origin(), with_bias ? in.bias.origin() : nullptr,
+                     out.y.origin(), context);
     case leancore::Operation::backward_data:
-      return backward_data(d, in.y.origin(), in.alpha.origin(), in.c.origin(), out, context);
+      return backward_data(d, in.y.origin(), in.alpha.origin(), in.c.origin(), out.x.origin(), context);
     case leancore::Operation::backward_weight:
-      return backward_weight(d, in.x.origin(), in.y.origin(), out, out2, context);
+      return backward_weight(d, in.x.origin(), in.y.origin(), out.gradient(dalpha), out.gradient(dc), context);
+    case leancore::Operation::backward:
+      return backward(d, in.x.origin(), in.y.origin(), in.alpha.origin(), in.c.origin(), out.gradient(dx),
+                      out.gradient(dalpha), out.gradient(dc), context);
   }
   std::abort();
 }
 
-// What an operation writes, from outputs that held NaN before: y, dx, or dalpha followed by dc.
+// What an operation writes.
 template <typename T>
 std::vector<T> compute(leancore::Operation operation, const leancore::ConvDesc& d, const Arrays<T>& in, bool with_bias,
-                       const leancore::Context& context, GuardedMemory::Flush flush = GuardedMemory::Flush::to_end) {
-  Arrays<T> out(d, flush);
-  Array<T>& first = operation == leancore::Operation::forward         ? out.y
-                    : operation == leancore::Operation::backward_data ? out.x
-                                                                      : out.alpha;
-  first.poison();
-  out.c.poison();
-  leancore::check(run(operation, d, in, first.origin(), out.c.origin(), with_bias, context, flush));
-  std::vector<T> values = first.values();
-  if (operation == leancore::Operation::backward_weight) {
-    for (const T value : out.c.values()) values.push_back(value);
-  }
-  return values;
+                       const leancore::Context& context, GuardedMemory::Flush flush = GuardedMemory::Flush::to_end,
+                       int unwanted = 0) {
+  Outputs<T> out(operation, d, flush, unwanted);
+  leancore::check(run(d, in, out, with_bias, context, flush));
+  return out.values();
 }
 
 // A context that forces an implementation.
@@ -308,18 +395,19 @@ inline leancore::Context forced(const char* implementation) {
   return context;
 }
 
-// Names of all implementations that this processor executes, the reference last. One that fails its self-test is in the
-// list: calls that force it then fail, and so does the test.
-inline std::vector<const char*> implementations() {
+// Names of all implementations that this processor executes and that have a kernel for the call, the reference last: it
+// takes every call, a combined backward as two. One that fails its self-test is in the list: calls that force it then
+// fail, and so does the test.
+inline std::vector<const char*> implementations(leancore::Operation operation, const leancore::ConvDesc& d) {
+  using leancore::Operation;
   std::vector<const char*> names;
   for (const leancore::detail::Implementation* candidate : leancore::detail::cpu_implementations()) {
-    if (candidate->available()) names.push_back(candidate->name);
+    const bool takes = candidate->supports(operation, d) ||
+                       (operation == Operation::backward && (candidate->supports(Operation::backward_data, d) ||
+                                                             candidate->supports(Operation::backward_weight, d)));
+    if (candidate->available() && takes) names.push_back(candidate->name);
   }
   return names;
 }
-
-inline constexpr leancore::Operation operations[] = {leancore::Operation::forward, leancore::Operation::backward_data,
-                                                     leancore::Operation::backward_weight};
-inline constexpr const char* operation_names[] = {"forward", "backward_data", "backward_weight"};
 
 }  // namespace test

@@ -12,7 +12,8 @@ int main(void) {
   leancore_context context = leancore_default_context();
   const double x[3] = {1, 2, 3}, alpha[1] = {10}, c[2] = {1, 100}, bias[1] = {5};
   const double expected[3] = {5 + 10 + 200, 5 + 20 + 1 + 300, 5 + 30 + 2};
-  double y[3] = {0, 0, 0}, dalpha[1], dc[2];
+  const double expected_dx[3] = {10 + 2, 20 + 100 + 3, 30 + 200}; /* the taps mirrored */
+  double y[3] = {0, 0, 0}, dx[3], dalpha[1], dc[2];
 
   leancore_status status =
       leancore_workspace_bytes(LEANCORE_BACKWARD_WEIGHT, &desc, &context, &context.workspace_bytes);
@@ -21,6 +22,16 @@ int main(void) {
   status = leancore_backward_weight(&desc, x, x, dalpha, dc, &context);
   if (status.code != LEANCORE_OK || dalpha[0] != 14 || dc[0] != 1 * 2 + 2 * 3 || dc[1] != 8) {
     printf("backward_weight: %s %g %g %g\n", status.message, dalpha[0], dc[0], dc[1]);
+    return 1;
+  }
+  free(context.workspace);
+
+  status = leancore_workspace_bytes(LEANCORE_BACKWARD, &desc, &context, &context.workspace_bytes);
+  if (status.code != LEANCORE_OK) return 1;
+  context.workspace = malloc(context.workspace_bytes + 1);
+  status = leancore_backward(&desc, x, x, alpha, c, dx, NULL, dc, &context);
+  if (status.code != LEANCORE_OK || memcmp(dx, expected_dx, sizeof dx) != 0 || dc[0] != 8 || dc[1] != 8) {
+    printf("backward: %s %g %g %g %g %g\n", status.message, dx[0], dx[1], dx[2], dc[0], dc[1]);
     return 1;
   }
   free(context.workspace);

@@ -5,20 +5,16 @@
 namespace {
 
 template <typename T>
-void probe(leancore::ConvDesc d, test::Random& random, test::GuardedMemory::Flush flush) {
+void probe(test::Random& random, test::GuardedMemory::Flush flush) {
+  leancore::ConvDesc d = test::random_problem(random, test::dtype_of<T>, 5e4);
   test::set_layout(d, static_cast<test::Layout>(random.integer(0, 2)), random);
   test::Arrays<T> in(d, flush);
   in.fill([&] { return random.integer(-4, 4); });
   for (const test::Array<T>* array : {&in.x, &in.y, &in.alpha, &in.c, &in.bias}) array->make_read_only();
   for (const leancore::Operation operation : test::operations) {
-    for (const char* name : test::implementations()) {
-      leancore::Context context;
-      context.implementation = name;
-      test::Arrays<T> out(d, flush);
-      T* first = operation == leancore::Operation::forward         ? out.y.origin()
-                 : operation == leancore::Operation::backward_data ? out.x.origin()
-                                                                   : out.alpha.origin();
-      const leancore::Status status = test::run(operation, d, in, first, out.c.origin(), true, context, flush);
+    for (const char* name : test::implementations(operation, d)) {
+      test::Outputs<T> out(operation, d, flush);
+      const leancore::Status status = test::run(d, in, out, true, test::forced(name), flush);
       CHECK(status.ok(), "%s", status.message);
     }
   }
@@ -30,11 +26,7 @@ int main() {
   test::Random random(99);
   for (int round = 0; round < 700; ++round) {
     for (const auto flush : {test::GuardedMemory::Flush::to_end, test::GuardedMemory::Flush::to_start}) {
-      leancore::ConvDesc d = test::random_problem(random, leancore::DType::f32, 5e4);
-      if (round % 10 == 0) d.stride[0] = 2;
-      probe<float>(d, random, flush);
-      d = test::random_problem(random, leancore::DType::f64, 5e4);
-      probe<double>(d, random, flush);
+      test::for_each_type([&]<typename T>() { probe<T>(random, flush); });
     }
   }
   return test::summary("guard_pages");

@@ -50,7 +50,7 @@ int main() {
     x.data()[3 * pixels - period + i] = value(i);
   }
   const float alpha[] = {1, 2, 3, 4, 5, 6}, c[] = {7, 8, 9, 10};
-  for (const char* name : test::implementations()) {
+  for (const char* name : test::implementations(leancore::Operation::forward, d)) {
     if (std::strcmp(name, "reference") == 0) continue;  // minutes
     leancore::Context context;
     context.implementation = name;

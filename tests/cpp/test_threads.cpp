@@ -6,34 +6,57 @@
 
 namespace {
 
-std::vector<float> compute(leancore::Operation operation, const leancore::ConvDesc& d, const test::Arrays<float>& in,
-                           int threads, const char* name) {
+template <typename T>
+std::vector<T> compute(leancore::Operation operation, const leancore::ConvDesc& d, const test::Arrays<T>& in,
+                       int threads, const char* name) {
   leancore::Context context = test::forced(name);
   context.threads = threads;
   return test::compute(operation, d, in, true, context);
 }
 
-void smaller_workspace(const leancore::ConvDesc& d, const test::Arrays<float>& in) {
+// All operations with 1 thread and with each of the given numbers.
+template <typename T>
+void same_bits(const leancore::ConvDesc& d, const std::vector<int>& counts, test::Random& random) {
+  test::Arrays<T> in(d);
+  in.fill([&] { return random.normal(); });
+  double products = static_cast<double>(d.batch * d.c_in * d.c_out);
+  for (int a = 0; a < d.dims; ++a) products *= static_cast<double>(d.y_extent(a));
+  for (const leancore::Operation operation : test::operations) {
+    for (const char* name : test::implementations(operation, d)) {
+      // It is slow, and the same loop for every shape.
+      if (products > 6e6 && std::strcmp(name, "reference") == 0) continue;
+      const std::vector<T> one = compute(operation, d, in, 1, name);
+      for (const int threads : counts) {
+        CHECK(compute(operation, d, in, threads, name) == one, "%s %s with %d threads: %s", name,
+              leancore::operation_names[static_cast<int>(operation)], threads, test::describe(d).c_str());
+      }
+    }
+  }
+}
+
+void smaller_workspace(leancore::Operation operation, const leancore::ConvDesc& d, const test::Arrays<float>& in) {
   leancore::Context all, one;
   one.threads = 1;
   std::size_t most = 0, least = 0;
-  leancore::check(workspace_bytes(leancore::Operation::forward, d, all, most));
-  leancore::check(workspace_bytes(leancore::Operation::forward, d, one, least));
+  leancore::check(workspace_bytes(operation, d, all, most));
+  leancore::check(workspace_bytes(operation, d, one, least));
   CHECK(least < most, "%zu and %zu bytes", least, most);
-  const std::vector<float> expected = compute(leancore::Operation::forward, d, in, 0, nullptr);
+  const std::vector<float> expected = compute(operation, d, in, 0, nullptr);
   for (const std::size_t bytes : {most, (most + least) / 2, least, least - 64}) {
     const test::GuardedMemory workspace(bytes, test::GuardedMemory::Flush::to_end);
     all.workspace = workspace.data();
     all.workspace_bytes = bytes;
-    test::Arrays<float> out(d);
-    out.y.poison();
+    test::Outputs<float> out(operation, d, test::GuardedMemory::Flush::to_end);
     const leancore::Status status =
-        forward(d, in.x.origin(), in.alpha.origin(), in.c.origin(), in.bias.origin(), out.y.origin(), all);
+        operation == leancore::Operation::forward
+            ? forward(d, in.x.origin(), in.alpha.origin(), in.c.origin(), in.bias.origin(), out.y.origin(), all)
+            : backward(d, in.x.origin(), in.y.origin(), in.alpha.origin(), in.c.origin(), out.x.origin(),
+                       out.alpha.origin(), out.c.origin(), all);
     if (bytes >= least) {
-      CHECK(status.ok() && out.y.values() == expected, "%zu bytes: %s", bytes, status.message);
+      CHECK(status.ok() && out.values() == expected, "%zu bytes: %s", bytes, status.message);
     } else {
       CHECK(status.code == leancore::StatusCode::invalid_argument, "%zu bytes: %s", bytes, status.message);
-      CHECK(std::isnan(out.y.values()[0]), "output touched");
+      for (const float value : out.values()) CHECK(std::isnan(value), "output touched");
     }
   }
 }
@@ -52,26 +75,27 @@ int main() {
         leancore::compact_desc(leancore::DType::f32, static_cast<int>(p[0]), p[1], p[2], p[3], p + 4);
     for (const auto layout : {test::Layout::channels_first, test::Layout::channels_last}) {
       test::set_layout(d, layout, random);
-      test::Arrays<float> in(d);
-      in.fill([&] { return random.normal(); });
-      for (const char* name : test::implementations()) {
-        if (std::strcmp(name, "reference") == 0 && layout == test::Layout::channels_last) continue;
-        for (const leancore::Operation operation : test::operations) {
-          const std::vector<float> one = compute(operation, d, in, 1, name);
-          for (const int threads : {2, 3, 4, 8, 0}) {
-            CHECK(compute(operation, d, in, threads, name) == one, "%s %s with %d threads: %s", name,
-                  test::operation_names[static_cast<int>(operation)], threads, test::describe(d).c_str());
-          }
-        }
-      }
+      same_bits<float>(d, {2, 3, 4, 8, 0}, random);
     }
+    // The other types and geometries, each in a layout of its own.
+    test::for_each_type([&]<typename T>() {
+      d.dtype = test::dtype_of<T>;
+      std::fill_n(d.stride, leancore::max_dims, 1);
+      std::fill_n(d.dilation, leancore::max_dims, 1);
+      if (random.integer(0, 1)) test::random_geometry(d, random);
+      test::set_layout(d, static_cast<test::Layout>(random.integer(0, 2)), random);
+      same_bits<T>(d, {3, 0}, random);
+    });
   }
 
   const std::int64_t extents[] = {60, 70};
   const leancore::ConvDesc d = leancore::compact_desc(leancore::DType::f32, 2, 2, 24, 40, extents);
   test::Arrays<float> in(d);
   in.fill([&] { return random.normal(); });
-  if (leancore::max_threads() > 1) smaller_workspace(d, in);
+  if (leancore::max_threads() > 1) {
+    smaller_workspace(leancore::Operation::forward, d, in);
+    smaller_workspace(leancore::Operation::backward, d, in);
+  }
 
   const std::vector<float> expected = compute(leancore::Operation::forward, d, in, 0, nullptr);
   bool equal[8] = {};

@@ -3,6 +3,7 @@
 #include <set>
 
 #include "overlap.hpp"
+#include "reference/reference.hpp"
 #include "registry.hpp"
 #include "self_test.hpp"
 #include "support.hpp"
@@ -56,6 +57,7 @@ void refusals() {
   constexpr StatusCode bad = StatusCode::invalid_argument;
   constexpr std::int64_t huge = std::numeric_limits<std::int64_t>::max() / 2;
   expect(StatusCode::invalid_type, "dtype is 9", [](Call& k) { k.d.dtype = static_cast<leancore::DType>(9); });
+  expect(StatusCode::invalid_type, "dtype is -1", [](Call& k) { k.d.dtype = static_cast<leancore::DType>(-1); });
   expect(bad, "dims is 5", [](Call& k) { k.d.dims = 5; });
   expect(bad, "dims is 0", [](Call& k) { k.d.dims = 0; });
   expect(bad, "batch", [](Call& k) { k.d.batch = -1; });
@@ -95,6 +97,115 @@ void refusals() {
   CHECK(weights(dalpha.data(), nullptr).ok() && dalpha[0] != 77 && dalpha[12] == 77, "dc is optional");
   CHECK(weights(nullptr, dalpha.data() + 12).ok() && dalpha[12] != 77, "dalpha is optional");
   CHECK(call.run().ok(), "the call that all others are changed from is valid");
+}
+
+// A combined backward whose arrays lie one behind the other in one buffer.
+struct Backward {
+  static constexpr int x = 0, dy = 210, alpha = 490, c = 502, dx = 514, dalpha = 724, dc = 736, end = 748;
+  ConvDesc d;
+  leancore::Context context;
+  std::vector<float> memory, workspace;
+
+  Backward() {
+    const std::int64_t extents[] = {5, 7};
+    d = leancore::compact_desc(leancore::DType::f32, 2, 2, 3, 4, extents);
+    leancore::check(workspace_bytes(Operation::backward, d, context, context.workspace_bytes));
+    workspace.resize(context.workspace_bytes / sizeof(float) + 1);
+    context.workspace = workspace.data();
+    memory.resize(end);
+    for (int i = 0; i < dx; ++i) memory[static_cast<std::size_t>(i)] = static_cast<float>(i % 7 - 3);
+    std::fill(memory.begin() + dx, memory.end(), 77.0F);
+  }
+  // -1 for an offset: null
+  [[nodiscard]] Status run(int at_dx = dx, int at_dalpha = dalpha, int at_dc = dc) {
+    const auto at = [&](int offset) { return offset < 0 ? nullptr : memory.data() + offset; };
+    return backward(d, at(x), at(dy), at(alpha), at(c), at(at_dx), at(at_dalpha), at(at_dc), context);
+  }
+};
+
+void combined_backward() {
+  constexpr int none = -1;
+  const auto refuse = [](const char* words, auto change) {
+    Backward b;
+    const std::vector<float> before = b.memory;
+    const Status status = change(b);
+    CHECK(status.code != StatusCode::ok && std::strstr(status.message, words) &&
+              std::strstr(status.message, "backward: ") == status.message,
+          "message '%s', expected '%s'", status.message, words);
+    CHECK(b.memory == before, "output touched: %s", words);
+  };
+  // Every output against every input and against every other output, by one element at either end.
+  const struct {
+    const char* name;
+    int begin, end;
+  } inputs[] = {{"x", 0, 210}, {"dy", 210, 490}, {"alpha", 490, 502}, {"c", 502, 514}};
+  for (const auto& input : inputs) {
+    const std::string words = std::string("overlaps input ") + input.name;
+    refuse(words.c_str(), [&](Backward& b) { return b.run(input.end - 1, none, none); });
+    refuse(words.c_str(), [&](Backward& b) { return b.run(none, input.end - 1, none); });
+    refuse(words.c_str(), [&](Backward& b) { return b.run(none, none, input.end - 1); });
+    refuse(words.c_str(), [&](Backward& b) { return b.run(Backward::dx, Backward::dalpha, input.begin); });
+  }
+  refuse("outputs dx and dalpha overlap", [](Backward& b) { return b.run(514, 723); });
+  refuse("outputs dx and dc overlap", [](Backward& b) { return b.run(514, 736, 723); });
+  refuse("outputs dalpha and dc overlap", [](Backward& b) { return b.run(514, 724, 735); });
+  refuse("dx place several elements at one address", [](Backward& b) {
+    b.d.dx_strides[1] = 0;
+    return b.run();
+  });
+  refuse("dalpha place several elements at one address", [](Backward& b) {
+    b.d.dalpha_strides[0] = 1;
+    return b.run();
+  });
+  refuse("dc of shape", [](Backward& b) {
+    b.d.dc_strides[0] = std::numeric_limits<std::int64_t>::max() / 2;
+    return b.run();
+  });
+  refuse("workspace", [](Backward& b) {
+    b.context.workspace_bytes = 64;
+    return b.run();
+  });
+  refuse("'avx9'", [](Backward& b) {
+    b.context.implementation = "avx9";
+    return b.run();
+  });
+
+  Backward all;
+  CHECK(all.run().ok(), "the call that all others are changed from is valid");
+  for (int wanted = 0; wanted < 8; ++wanted) {
+    Backward some;
+    const bool dx = wanted & 1, dalpha = wanted & 2, dc = wanted & 4;
+    const Status status =
+        some.run(dx ? Backward::dx : none, dalpha ? Backward::dalpha : none, dc ? Backward::dc : none);
+    CHECK(status.ok(), "%s", status.message);
+    for (int i = Backward::dx; i < Backward::end; ++i) {
+      const bool written = i < Backward::dalpha ? dx : i < Backward::dc ? dalpha : dc;
+      const auto at = static_cast<std::size_t>(i);
+      CHECK(some.memory[at] == (written ? all.memory[at] : 77.0F), "element %d, wanted %d", i, wanted);
+    }
+  }
+}
+
+// What a combined backward needs, and who runs it, where it is made of two calls or one.
+void combined_workspace() {
+  for (const leancore::DTypeInfo& type : leancore::dtypes) {
+    const std::int64_t extents[] = {30, 40};
+    const ConvDesc d = leancore::compact_desc(type.dtype, 2, 8, 32, 48, extents);
+    for (const char* name : {"reference", static_cast<const char*>(nullptr)}) {
+      const leancore::Context context = test::forced(name);
+      const char* chosen = nullptr;
+      leancore::check(selected_implementation(Operation::backward, d, context, chosen));
+      CHECK(chosen && (!name || std::strcmp(chosen, name) == 0), "%s was selected", chosen);
+      std::size_t both = 0, data = 0, weight = 0;
+      leancore::check(workspace_bytes(Operation::backward, d, context, both));
+      leancore::check(workspace_bytes(Operation::backward_data, d, context, data));
+      leancore::check(workspace_bytes(Operation::backward_weight, d, context, weight));
+      const leancore::detail::Implementation* fused = nullptr;
+      const bool parts =
+          leancore::detail::choose(Operation::backward, d, context, fused).code == StatusCode::unsupported;
+      CHECK(!parts || both == std::max(data, weight), "%zu bytes, of the parts %zu and %zu", both, data, weight);
+    }
+  }
 }
 
 std::set<std::intptr_t> addresses(const Footprint& f) {
@@ -154,12 +265,29 @@ void self_test() {
     return status;
   };
   CHECK(!leancore::detail::passes_self_test(wrong), "a wrong dc passes the self-test");
+
+  // The same of the types and the operation that not every implementation has.
+  wrong = leancore::detail::reference::implementation;
+  CHECK(leancore::detail::passes_self_test(wrong), "the reference fails the self-test");
+  wrong.run = [](Operation operation, const ConvDesc& d, const leancore::detail::Arguments& a,
+                 const leancore::Context& context, void* workspace, int threads) {
+    const leancore::detail::Implementation& reference = leancore::detail::reference::implementation;
+    const Status status = reference.run(operation, d, a, context, workspace, threads);
+    if (operation == Operation::forward && d.dtype == leancore::DType::bf16) ++static_cast<std::uint16_t*>(a.y)[5];
+    return status;
+  };
+  CHECK(!leancore::detail::passes_self_test(wrong), "a wrong y in bf16 passes the self-test");
+  wrong = leancore::detail::reference::implementation;
+  wrong.supports = [](Operation, const ConvDesc&) { return true; };  // its backward writes nothing
+  CHECK(!leancore::detail::passes_self_test(wrong), "an empty backward passes the self-test");
 }
 
 }  // namespace
 
 int main() {
   refusals();
+  combined_backward();
+  combined_workspace();
   overlaps();
   self_test();
   return test::summary("validate");

@@ -1,4 +1,4 @@
-"""leancore.forward, backward_data and backward_weight on arrays of NumPy, torch, JAX and of nobody in particular."""
+"""The functions of leancore on arrays of NumPy, torch, JAX and of nobody in particular."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ import numpy as np
 import pytest
 
 import leancore
-from helpers import SMALL, Problem, absolute, bound, geometries, integer_problem, normal_problem
+from helpers import DTYPES, HALVES, SMALL, Problem, absolute, bound, geometries, integer_problem, normal_problem
 
 CASES = [(*sizes, g) for sizes in SMALL for g in geometries(len(sizes[3]))]
-DTYPES = [np.float32, np.float64]
 
 
 def check_exact(p: Problem, arrays: Problem, back: Callable[[Any], np.ndarray] = np.asarray) -> None:
-    """All three operations on ``arrays``, which are those of p in some framework or layout."""
+    """All operations on ``arrays``, which are those of p in some framework or layout."""
     g = p.geometry
-    assert np.array_equal(back(leancore.forward(arrays.x, arrays.alpha, arrays.c, bias=arrays.bias, **g)), p.y())
+    y = leancore.forward(arrays.x, arrays.alpha, arrays.c, bias=arrays.bias, **g)
     dx = leancore.backward_data(arrays.dy, arrays.alpha, arrays.c, x_shape=p.x.shape, **g)
-    assert np.array_equal(back(dx), p.dx())
-    dalpha, dc = leancore.backward_weight(arrays.x, arrays.dy, **g)
-    assert np.array_equal(back(dalpha), p.weights()[0])
-    assert np.array_equal(back(dc), p.weights()[1])
+    weights = leancore.backward_weight(arrays.x, arrays.dy, **g)
+    gradients = leancore.backward(arrays.x, arrays.dy, arrays.alpha, arrays.c, **g)
+    expected = (p.y(), p.dx(), *p.weights(), *p.gradients())
+    for got, right in zip((y, dx, *weights, *gradients), expected, strict=True):
+        assert np.array_equal(back(got), right.astype(p.x.dtype))
 
 
 # ---- NumPy
@@ -41,7 +41,7 @@ def test_numpy_exact(
     y = leancore.forward(p.x, p.alpha, p.c, **geometry)
     assert type(y) is np.ndarray
     assert y.dtype == dtype
-    assert np.array_equal(y, p.map(lambda a: a).y() - p.bias.reshape(-1, *(1,) * len(spatial)))
+    assert np.array_equal(y, (p.y() - p.bias.reshape(-1, *(1,) * len(spatial)).astype(float)).astype(dtype))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -51,11 +51,17 @@ def test_numpy_random_within_the_derived_bound(c_in: int, c_out: int, dtype: Any
     size = absolute(p)
     taps = 4
     y = leancore.forward(p.x, p.alpha, p.c, bias=p.bias)
-    assert (np.abs(y - p.y()) <= bound(c_in + taps + 1, size.y(), dtype)).all()
     dx = leancore.backward_data(p.dy, p.alpha, p.c)
-    assert (np.abs(dx - p.dx()) <= bound(c_out + taps, size.dx(), dtype)).all()
-    for got, right, terms in zip(leancore.backward_weight(p.x, p.dy), p.weights(), size.weights(), strict=True):
-        assert (np.abs(got - right) <= bound(2 * 12 * 13, terms, dtype)).all()
+    weights = leancore.backward_weight(p.x, p.dy)
+    gradients = leancore.backward(p.x, p.dy, p.alpha, p.c)
+    pixels = 2 * 12 * 13
+    for got, right, terms, n in (
+        (y, p.y(), size.y(), c_in + taps + 1),
+        (dx, p.dx(), size.dx(), c_out + taps),
+        *zip(weights, p.weights(), size.weights(), (pixels, pixels), strict=True),
+        *zip(gradients, p.gradients(), size.gradients(), (c_out + taps, pixels, pixels), strict=True),
+    ):
+        assert (np.abs(got.astype(float) - right) <= bound(n, right, terms, dtype)).all()
 
 
 LAYOUTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
@@ -70,10 +76,11 @@ LAYOUTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 }
 
 
+@pytest.mark.parametrize("dtype", [np.float32, *HALVES])
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("geometry", list(geometries(2)))
-def test_numpy_layouts_of_inputs(layout: str, geometry: dict[str, Any]) -> None:
-    p = integer_problem(2, 5, 4, (6, 7), **geometry)
+def test_numpy_layouts_of_inputs(layout: str, geometry: dict[str, Any], dtype: Any) -> None:
+    p = integer_problem(2, 5, 4, (6, 7), dtype=dtype, **geometry)
     changed = p.map(LAYOUTS[layout])
     assert np.array_equal(changed.x, p.x)
     check_exact(p, changed)
@@ -85,21 +92,29 @@ def test_numpy_broadcast_inputs() -> None:
     check_exact(ones, ones)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, *HALVES])
 @pytest.mark.parametrize("layout", ["Fortran order", "channels last", "every second element", "reversed", "a window"])
-def test_numpy_layouts_of_outputs(layout: str) -> None:
-    p = integer_problem(2, 5, 4, (6, 7))
+def test_numpy_layouts_of_outputs(layout: str, dtype: Any) -> None:
+    p = integer_problem(2, 5, 4, (6, 7), dtype=dtype)
+
+    def empty(right: np.ndarray) -> np.ndarray:
+        return LAYOUTS[layout](np.full(right.shape, np.nan, dtype))
+
     for function, arguments, right in (
-        (leancore.forward, (p.x, p.alpha, p.c), p.y() - p.bias.reshape(-1, 1, 1)),
+        (leancore.forward, (p.x, p.alpha, p.c), p.y() - p.bias.reshape(-1, 1, 1).astype(float)),
         (leancore.backward_data, (p.dy, p.alpha, p.c), p.dx()),
     ):
-        base = np.full(right.shape, np.nan, np.float32)
-        out = LAYOUTS[layout](base)
+        out = empty(right)
         assert function(*arguments, out=out) is out
-        assert np.array_equal(out, right)
-    outs = tuple(LAYOUTS[layout](np.full(w.shape, np.nan, np.float32)) for w in p.weights())
-    result = leancore.backward_weight(p.x, p.dy, out=outs)
-    assert all(a is b for a, b in zip(result, outs, strict=True))
-    assert all(np.array_equal(a, b) for a, b in zip(outs, p.weights(), strict=True))
+        assert np.array_equal(out, right.astype(dtype))
+    for several, arguments, rights in (
+        (leancore.backward_weight, (p.x, p.dy), p.weights()),
+        (leancore.backward, (p.x, p.dy, p.alpha, p.c), p.gradients()),
+    ):
+        outs = tuple(empty(right) for right in rights)
+        result = several(*arguments, out=outs)
+        assert all(a is b for a, b in zip(result, outs, strict=True))
+        assert all(np.array_equal(a, b.astype(dtype)) for a, b in zip(outs, rights, strict=True))
 
 
 def test_numpy_output_outside_of_a_window_is_not_written() -> None:
@@ -120,6 +135,10 @@ def test_numpy_result_has_the_layout_of_x() -> None:
     assert leancore.forward(p.x[..., ::-1], p.alpha, p.c).flags.c_contiguous
     assert leancore.backward_data(LAYOUTS["channels last"](p.dy), p.alpha, p.c).strides == x.strides
     assert all(a.flags.c_contiguous for a in leancore.backward_weight(x, p.dy))
+    dx, dalpha, dc = leancore.backward(x, p.dy, np.asfortranarray(p.alpha), np.asfortranarray(p.c))
+    assert dx.strides == x.strides
+    assert dalpha.flags.c_contiguous
+    assert dc.flags.c_contiguous
 
 
 def test_numpy_subclass_gives_a_plain_array(tmp_path: Any) -> None:
@@ -151,8 +170,9 @@ def test_stride_and_dilation_take_numpy_integers() -> None:
 @pytest.mark.parametrize("spatial", [(0,), (4,), (0, 5), (5, 0), (4, 0, 3), (2, 3, 0, 2)])
 @pytest.mark.parametrize(("batch", "c_in", "c_out"), list(itertools.product((0, 2), (0, 3), (0, 4))))
 def test_empty_arrays(batch: int, c_in: int, c_out: int, spatial: tuple[int, ...]) -> None:
-    p = integer_problem(batch, c_in, c_out, spatial)
-    check_exact(p, p)
+    for dtype in DTYPES:
+        p = integer_problem(batch, c_in, c_out, spatial, dtype=dtype)
+        check_exact(p, p)
 
 
 def test_nan_spreads_to_neighbours_and_no_further() -> None:
@@ -177,16 +197,28 @@ def test_outside_of_the_image_contributes_nothing() -> None:
 # ---- torch
 
 
-def test_torch() -> None:
+def tensor(array: np.ndarray) -> Any:
+    """The same in torch, which knows no bfloat16 of NumPy."""
+    import torch
+
+    if array.dtype.name == "bfloat16":
+        return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
+    return torch.from_numpy(array)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_torch(dtype: Any) -> None:
     torch = pytest.importorskip("torch")
-    for sizes, dtype in itertools.product(SMALL, DTYPES):
+    for sizes in SMALL:
         for geometry in geometries(len(sizes[3])):
             p = integer_problem(*sizes, dtype=dtype, **geometry)
-            check_exact(p, p.map(torch.from_numpy), lambda t: t.numpy())
-    y = leancore.forward(*(torch.from_numpy(a) for a in (p.x, p.alpha, p.c)))
-    assert type(y) is torch.Tensor
-    assert y.is_contiguous()
-    assert y.dtype == torch.float64
+            check_exact(p, p.map(tensor), lambda t: t.double().numpy())
+    t = p.map(tensor)
+    y = leancore.forward(t.x, t.alpha, t.c, **p.geometry)
+    for result in (y, *leancore.backward(t.x, t.dy, t.alpha, t.c, **p.geometry)):
+        assert type(result) is torch.Tensor
+        assert result.is_contiguous()
+        assert result.dtype == t.x.dtype
 
 
 def test_torch_result_has_the_layout_of_x() -> None:
@@ -203,6 +235,9 @@ def test_torch_result_has_the_layout_of_x() -> None:
     assert leancore.forward(t.x.transpose(2, 3), t.alpha, t.c).transpose(2, 3).is_contiguous()
     assert leancore.forward(t.x[:, :, ::2], t.alpha, t.c).is_contiguous()
     assert leancore.backward_weight(x, t.dy)[0].is_contiguous()
+    dx, dalpha, _ = leancore.backward(x, t.dy, t.alpha, t.c)
+    assert dx.is_contiguous(memory_format=torch.channels_last)
+    assert dalpha.is_contiguous()
 
 
 def test_torch_out() -> None:
@@ -226,6 +261,7 @@ def test_torch_tensors_that_cannot_be_read() -> None:
             lambda: leancore.forward(t.x, t.alpha, t.c, out=x),
             lambda: leancore.backward_data(x, t.alpha, t.c),
             lambda: leancore.backward_weight(t.x, x),
+            lambda: leancore.backward(t.x, x, t.alpha, t.c),
         ]
 
     with fake_tensor.FakeTensorMode() as mode:
@@ -239,8 +275,8 @@ def test_torch_tensors_that_cannot_be_read() -> None:
         (t.x.to_sparse(), TypeError, "sparse"),
         (torch._neg_view(t.x), BufferError, "resolve_neg"),
         (complex_x.conj().imag, BufferError, "resolve_neg"),
-        (t.x.half(), NotImplementedError, "float16"),
-        (t.x.bfloat16(), NotImplementedError, "bfloat16"),
+        (t.x.half(), TypeError, "float16"),
+        (t.x.bfloat16(), TypeError, "bfloat16"),
         (t.x.int(), TypeError, "int32"),
         (t.x.bool(), TypeError, "bool"),
         (complex_x, TypeError, "complex64"),
@@ -249,7 +285,7 @@ def test_torch_tensors_that_cannot_be_read() -> None:
             with pytest.raises(kind, match=match):
                 attempt()
     for bias in (t.bias.clone().requires_grad_(), t.bias.half()):
-        with pytest.raises((BufferError, NotImplementedError), match="forward: bias"):
+        with pytest.raises((BufferError, TypeError), match="forward: bias"):
             leancore.forward(t.x, t.alpha, t.c, bias=bias)
     assert np.array_equal(leancore.forward(t.x, t.alpha, t.c, bias=t.bias).numpy(), p.y())
 
@@ -291,18 +327,18 @@ def test_frameworks_may_be_mixed_and_the_result_is_of_the_first() -> None:
 # ---- JAX
 
 
-def test_jax() -> None:
+@pytest.mark.parametrize("dtype", [np.float32, *HALVES])
+def test_jax(dtype: Any) -> None:
     jax = pytest.importorskip("jax")
     for sizes in SMALL[::2]:
-        p = integer_problem(*sizes)
+        p = integer_problem(*sizes, dtype=dtype)
         check_exact(p, p.map(jax.numpy.asarray))
-    x, alpha, c = (jax.numpy.asarray(a) for a in (p.x, p.alpha, p.c))
-    y = leancore.forward(x, alpha, c)
-    assert isinstance(y, jax.Array)
-    assert y.device == x.device
-    dalpha, dc = leancore.backward_weight(x, jax.numpy.asarray(p.dy))
-    assert isinstance(dalpha, jax.Array)
-    assert isinstance(dc, jax.Array)
+    a = p.map(jax.numpy.asarray)
+    y = leancore.forward(a.x, a.alpha, a.c)
+    for result in (y, *leancore.backward_weight(a.x, a.dy), *leancore.backward(a.x, a.dy, a.alpha, a.c)):
+        assert isinstance(result, jax.Array)
+        assert result.dtype == dtype
+        assert result.device == a.x.device
 
 
 def test_jax_float64() -> None:
@@ -329,6 +365,8 @@ def test_jax_arrays_are_no_outputs() -> None:
         leancore.backward_data(p.dy, p.alpha, p.c, out=a.x)
     with pytest.raises(BufferError, match="backward_weight: out"):
         leancore.backward_weight(a.x, a.dy, out=(a.alpha, a.c))
+    with pytest.raises(BufferError, match="backward: out"):
+        leancore.backward(a.x, a.dy, a.alpha, a.c, out=(a.x, a.alpha, a.c))
     assert (a.dy == before).all()
     out = np.empty_like(p.dy)
     assert leancore.forward(a.x, a.alpha, a.c, bias=a.bias, out=out) is out
@@ -400,12 +438,21 @@ def test_every_implementation_may_be_forced(name: str) -> None:
     _core.forward(p.x, p.alpha, p.c, p.bias, out, None, 1, 1, name)
     assert np.array_equal(out, p.y())
 
+    def allocate(shape: tuple[int, ...]) -> np.ndarray:
+        return np.empty(shape, np.float32)
+
+    gradients = _core.backward(p.x, p.dy, p.alpha, p.c, None, allocate, allocate, 1, 1, name)
+    assert all(np.array_equal(a, b) for a, b in zip(gradients, p.gradients(), strict=True))
+
 
 def test_implementations_end_with_the_reference() -> None:
     names = [name for name, _, _ in leancore.implementations()]
     assert names[-1] == "reference"
     assert len(set(names)) == len(names)
-    assert leancore.selected_implementation("forward", "float32", (2, 5, 6, 7), 4) in names
+    for operation, dtype in itertools.product(
+        ("forward", "backward_data", "backward_weight", "backward"), ("float32", "float64", "float16", "bfloat16")
+    ):
+        assert leancore.selected_implementation(operation, dtype, (2, 5, 6, 7), 4) in names
     for arguments in (
         ("sideways", "float32", (1, 1, 1), 1),
         ("forward", "int8", (1, 1, 1), 1),

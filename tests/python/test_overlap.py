@@ -12,14 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import leancore
-from helpers import Producer, integer_problem
+from helpers import HALVES, Producer, integer_problem
 
 
-def arena(*shapes: tuple[int, ...], gap: int = 0) -> list[np.ndarray]:
+def arena(*shapes: tuple[int, ...], gap: int = 0, dtype: Any = np.float32) -> list[np.ndarray]:
     """Arrays one behind the other in one buffer, ``gap`` elements apart; a negative gap makes neighbours overlap."""
     sizes = [int(np.prod(s)) for s in shapes]
     starts = list(itertools.accumulate((size + gap for size in sizes[:-1]), initial=0))
-    memory = np.zeros(starts[-1] + sizes[-1], np.float32)
+    memory = np.zeros(starts[-1] + sizes[-1], dtype)
     return [memory[i : i + n].reshape(s) for i, n, s in zip(starts, sizes, shapes, strict=True)]
 
 
@@ -86,6 +86,24 @@ def test_backward_weight_outputs_against_inputs_and_each_other(gap: int) -> None
             assert got[1] is dc
 
 
+@pytest.mark.parametrize("gap", [-1, 0])
+@pytest.mark.parametrize("dtype", [np.float32, *HALVES])
+def test_backward_outputs_against_inputs_and_each_other(gap: int, dtype: Any) -> None:
+    for one, other in itertools.permutations(range(7), 2):
+        if one < 4 and other < 4:
+            continue  # inputs may overlap
+        arrays = [np.ones(s, dtype) for s in (X, Y, ALPHA, C, X, ALPHA, C)]
+        arrays[one], arrays[other] = arena(arrays[one].shape, arrays[other].shape, gap=gap, dtype=dtype)
+
+        def call(inputs: Any = arrays[:4], out: Any = tuple(arrays[4:])) -> Any:
+            return leancore.backward(*inputs, out=out)
+
+        if gap < 0:
+            must_raise(call, *arrays)
+        else:
+            assert all(a is b for a, b in zip(call(), arrays[4:], strict=True))
+
+
 def test_out_is_an_input() -> None:
     x, alpha, c = np.ones(X, "f"), np.ones(ALPHA, "f"), np.ones(C, "f")
     must_raise(lambda: leancore.forward(x, alpha, c, out=x), x)
@@ -93,6 +111,9 @@ def test_out_is_an_input() -> None:
     must_raise(lambda: leancore.backward_data(x, alpha, c, out=x), x)
     must_raise(lambda: leancore.backward_weight(x, x, out=(alpha, alpha)), alpha)
     must_raise(lambda: leancore.backward_weight(x, x, out=(alpha, alpha.T)), alpha)
+    dx, dalpha, dc = np.ones(X, "f"), np.ones(ALPHA, "f"), np.ones(C, "f")
+    for out in ((x, dalpha, dc), (dx, alpha, dc), (dx, dalpha, c), (dx, dalpha, dalpha), (dx, dx[0, 0, :4, :4], dc)):
+        must_raise(lambda out=out: leancore.backward(x, x, alpha, c, out=out), x, alpha, c, *out)
 
 
 def test_inputs_may_overlap_each_other() -> None:
@@ -183,6 +204,10 @@ def test_read_only_outputs() -> None:
         leancore.backward_data(x, alpha, c, out=out)
     with pytest.raises(BufferError, match=r"backward_weight: out.*dc.*read-only"):
         leancore.backward_weight(x, x, out=weights)
+    with pytest.raises(BufferError, match=r"backward: out.*dc.*read-only"):
+        leancore.backward(x, x, alpha, c, out=(np.full(X, 7, "f"), *weights))
+    with pytest.raises(BufferError, match=r"backward: out.*dx.*read-only"):
+        leancore.backward(x, x, alpha, c, out=(out, np.full(ALPHA, 7, "f"), np.full(C, 7, "f")))
     assert all((a == 7).all() for a in (out, *weights))
 
 
@@ -199,3 +224,9 @@ def test_mixed_dtypes() -> None:
         leancore.backward_weight(x, double)
     with pytest.raises(TypeError, match=r"backward_weight: .*float64"):
         leancore.backward_weight(x, x, out=(single[1], single[2].astype(np.float64)))
+    for dtype in HALVES:
+        low = x.astype(dtype)
+        with pytest.raises(TypeError, match=r"backward: .*float16"):
+            leancore.backward(x, low, single[1], single[2])
+        with pytest.raises(TypeError, match=r"forward: .*float16"):
+            leancore.forward(low, single[1], single[2])

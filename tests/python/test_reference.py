@@ -49,6 +49,7 @@ def test_reference_is_the_dense_convolution(
     y.backward(torch.tensor(p.dy))
     assert np.array_equal(p.dx(), x.grad.numpy())
     dalpha, dc = p.weights()
+    assert all(np.array_equal(a, b) for a, b in zip(p.gradients(), (p.dx(), dalpha, dc), strict=True))
     gradient = kernel.grad.numpy()
     assert np.array_equal(dalpha, gradient[(..., *(1,) * dims)])
     for k, tap in enumerate(taps(dims)):

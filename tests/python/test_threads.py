@@ -183,10 +183,10 @@ def test_results_do_not_depend_on_the_number_of_threads() -> None:
     code = """
 import hashlib, sys
 import numpy as np
-from helpers import normal_problem, result_bytes
+from helpers import DTYPES, normal_problem, result_bytes
 digest = hashlib.sha256()
 for c_in, c_out, spatial in ((3, 16, (20, 30)), (64, 64, (16, 16)), (16, 24, (5, 9, 11)), (8, 8, (500,))):
-    for dtype in (np.float32, np.float64):
+    for dtype in DTYPES:
         for piece in result_bytes(normal_problem(3, c_in, c_out, spatial, dtype)):
             digest.update(piece)
 print(digest.hexdigest())

@@ -31,12 +31,16 @@ Status describe_forward(const Array& x, const Array& alpha, const Array& c, cons
 Status describe_backward_data(const Array& dy, const Array& alpha, const Array& c, const Geometry& geometry,
                               const std::int64_t* x_extents, ConvDesc& desc) noexcept;
 Status describe_backward_weight(const Array& x, const Array& dy, const Geometry& geometry, ConvDesc& desc) noexcept;
+// alpha has a shape of its own to check, which backward_weight leaves to dy.
+Status describe_backward(const Array& x, const Array& dy, const Array& alpha, const Array& c, const Geometry& geometry,
+                         ConvDesc& desc) noexcept;
 
 // The shape that an output of the described operation must have; returns its number of axes.
 enum class Output : std::int32_t { y, dx, dalpha, dc };
 int output_shape(Output output, const ConvDesc& desc, std::int64_t shape[max_axes]) noexcept;
 
-// Check an output against the descriptor (shape, dtype, device, writable) and take its strides into it.
-Status bind_output(Output output, const Array& array, ConvDesc& desc) noexcept;
+// Check an output of the operation against the descriptor (shape, dtype, device, writable) and take its strides into
+// it.
+Status bind_output(Operation operation, Output output, const Array& array, ConvDesc& desc) noexcept;
 
 }  // namespace leancore

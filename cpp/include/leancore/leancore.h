@@ -12,9 +12,14 @@ extern "C" {
 
 enum { LEANCORE_MAX_DIMS = 4, LEANCORE_MAX_AXES = 6 };
 
-typedef enum { LEANCORE_F32 = 0, LEANCORE_F64 = 1 } leancore_dtype;
+typedef enum { LEANCORE_F32 = 0, LEANCORE_F64 = 1, LEANCORE_F16 = 2, LEANCORE_BF16 = 3 } leancore_dtype;
 typedef enum { LEANCORE_CPU = 1, LEANCORE_CUDA = 2 } leancore_device_type;
-typedef enum { LEANCORE_FORWARD = 0, LEANCORE_BACKWARD_DATA = 1, LEANCORE_BACKWARD_WEIGHT = 2 } leancore_operation;
+typedef enum {
+  LEANCORE_FORWARD = 0,
+  LEANCORE_BACKWARD_DATA = 1,
+  LEANCORE_BACKWARD_WEIGHT = 2,
+  LEANCORE_BACKWARD = 3
+} leancore_operation;
 typedef enum {
   LEANCORE_OK = 0,
   LEANCORE_INVALID_ARGUMENT,
@@ -43,6 +48,9 @@ typedef struct {
   int64_t alpha_strides[2];
   int64_t c_strides[2];
   int64_t bias_stride;
+  int64_t dx_strides[LEANCORE_MAX_AXES]; /* these three: backward alone */
+  int64_t dalpha_strides[2];
+  int64_t dc_strides[2];
 } leancore_conv_desc;
 
 typedef struct {
@@ -69,6 +77,9 @@ leancore_status leancore_backward_data(const leancore_conv_desc* desc, const voi
                                        void* dx, const leancore_context* context);
 leancore_status leancore_backward_weight(const leancore_conv_desc* desc, const void* x, const void* dy, void* dalpha,
                                          void* dc, const leancore_context* context);
+/* dx, dalpha and dc in one call; any of them may be NULL when it is not wanted. */
+leancore_status leancore_backward(const leancore_conv_desc* desc, const void* x, const void* dy, const void* alpha,
+                                  const void* c, void* dx, void* dalpha, void* dc, const leancore_context* context);
 
 const char* leancore_version(void);
 const char* leancore_thread_backend(void);

@@ -20,7 +20,8 @@ struct ImplementationInfo {
 std::size_t implementation_count() noexcept;
 ImplementationInfo implementation_info(std::size_t index) noexcept;
 
-// Writes the name of the implementation that would run the operation.
+// Writes the name of the implementation that would run the operation. Of a backward that no implementation offers in
+// one pass: the one of its backward_data.
 Status selected_implementation(Operation operation, const ConvDesc& desc, const Context& context,
                                const char*& name) noexcept;
 

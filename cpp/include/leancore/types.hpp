@@ -12,7 +12,24 @@ namespace leancore {
 inline constexpr int max_dims = 4;             // spatial dimensions of the operator
 inline constexpr int max_axes = max_dims + 2;  // batch, channel, spatial axes from the outermost in
 
-enum class DType : std::int32_t { f32 = 0, f64 = 1 };
+// f16 is IEEE 754 half precision, bf16 is bfloat16.
+enum class DType : std::int32_t { f32 = 0, f64 = 1, f16 = 2, bf16 = 3 };
+
+// What there is to know of the element types, in the order of their numbers.
+struct DTypeInfo {
+  DType dtype;
+  const char* name;   // as NumPy and torch write it
+  std::int64_t size;  // bytes of an element
+};
+inline constexpr DTypeInfo dtypes[] = {
+    {DType::f32, "float32", 4}, {DType::f64, "float64", 8}, {DType::f16, "float16", 2}, {DType::bf16, "bfloat16", 2}};
+constexpr bool is_known(DType dtype) noexcept {
+  return static_cast<std::uint32_t>(dtype) < sizeof dtypes / sizeof *dtypes;
+}
+// Of a known type.
+constexpr const DTypeInfo& info(DType dtype) noexcept {
+  return dtypes[static_cast<std::int32_t>(dtype)];
+}
 
 // The numbers are DLPack's.
 enum class DeviceType : std::int32_t { cpu = 1, cuda = 2 };
@@ -22,7 +39,9 @@ struct Device {
   std::int32_t index = 0;
 };
 
-enum class Operation : std::int32_t { forward = 0, backward_data = 1, backward_weight = 2 };
+enum class Operation : std::int32_t { forward = 0, backward_data = 1, backward_weight = 2, backward = 3 };
+// In the order of their numbers.
+inline constexpr const char* operation_names[] = {"forward", "backward_data", "backward_weight", "backward"};
 
 enum class StatusCode : std::int32_t {
   ok = 0,
@@ -56,7 +75,10 @@ struct [[nodiscard]] Status {
 // (2-D: up, left, right, down), the order of eq. (4) of the LeanResNet paper. Taps lie `dilation` apart, outputs at
 // every `stride`-th position; a neighbour outside x contributes nothing.
 //
-// The stride arrays hold: batch, channel, then the `dims` spatial axes; entries past that are ignored.
+// The stride arrays hold: batch, channel, then the `dims` spatial axes; entries past that are ignored. An operation
+// reads those of its own arrays. y_strides are also those of dy. In backward_data, x_strides are those of dx, and in
+// backward_weight, alpha_strides and c_strides are those of dalpha and dc; backward has both kinds of arrays, and there
+// the gradients have strides of their own.
 struct ConvDesc {
   DType dtype = DType::f32;
   std::int32_t dims = 2;  // 1 to max_dims
@@ -71,6 +93,9 @@ struct ConvDesc {
   std::int64_t alpha_strides[2] = {};
   std::int64_t c_strides[2] = {};
   std::int64_t bias_stride = 1;
+  std::int64_t dx_strides[max_axes] = {};  // these three: backward alone
+  std::int64_t dalpha_strides[2] = {};
+  std::int64_t dc_strides[2] = {};
 
   // Extent of y along a spatial axis: that of a 3-wide convolution with padding = dilation.
   [[nodiscard]] constexpr std::int64_t y_extent(int axis) const noexcept {

@@ -1,16 +1,17 @@
 #include "cpu/isa.hpp"
 
+#define LEANCORE_AVX2
 #define LEANCORE_VECTOR_BYTES 32
 
 #if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
+#pragma clang attribute push(__attribute__((target("avx2,fma,f16c"))), apply_to = function)
 #else
 #pragma GCC push_options
-#pragma GCC target("avx2,fma")
+#pragma GCC target("avx2,fma,f16c")
 #endif
 namespace leancore::detail::cpu {
 namespace {
-#include "cpu/drive.inl"
+#include "cpu/family.inl"
 }  // namespace
 }  // namespace leancore::detail::cpu
 #if defined(__clang__)
@@ -23,9 +24,9 @@ namespace leancore::detail::cpu {
 
 constinit const Implementation avx2 = {
     "avx2",
-    "256-bit vectors, AVX2 and FMA",
+    "256-bit vectors, AVX2, FMA and F16C",
     DeviceType::cpu,
-    [] { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); },
+    [] { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c"); },
     family_supports,
     workspace_bytes,
     run,

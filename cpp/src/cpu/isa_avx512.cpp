@@ -1,5 +1,6 @@
 #include "cpu/isa.hpp"
 
+#define LEANCORE_AVX512
 #define LEANCORE_VECTOR_BYTES 64
 
 #if defined(__clang__)
@@ -10,7 +11,7 @@
 #endif
 namespace leancore::detail::cpu {
 namespace {
-#include "cpu/drive.inl"
+#include "cpu/family.inl"
 }  // namespace
 }  // namespace leancore::detail::cpu
 #if defined(__clang__)

@@ -4,7 +4,7 @@
 
 namespace leancore::detail::cpu {
 namespace {
-#include "cpu/drive.inl"
+#include "cpu/family.inl"
 }  // namespace
 }  // namespace leancore::detail::cpu
 

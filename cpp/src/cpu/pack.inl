@@ -1,10 +1,10 @@
-// Copying a slice of an array into a packed slot, [channel][pixel] with pixels contiguous.
+// Copying a slice of an array into a packed slot, [channel][position] with positions contiguous.
 
-template <typename T>
-LEANCORE_INLINE void copy_run(T* to, const T* from, std::int64_t count) {
+template <typename E, typename T = compute_type<E>>
+LEANCORE_INLINE void copy_run(T* to, const E* from, std::int64_t count) {
   using S = Simd<T>;
   if (count < S::width) {
-    for (std::int64_t q = 0; q < count; ++q) to[q] = from[q];
+    for (std::int64_t q = 0; q < count; ++q) to[q] = static_cast<T>(from[q]);
     return;
   }
   std::int64_t q = 0;
@@ -13,33 +13,40 @@ LEANCORE_INLINE void copy_run(T* to, const T* from, std::int64_t count) {
   if (q < count) S::store(to + count - S::width, S::load(from + count - S::width));
 }
 
-// One side of a call (`in` or `out`) as packing sees it.
-template <typename T>
-struct Source {
-  const T* base;
-  std::int64_t channels;
-  std::int64_t channel_stride;
-  std::int64_t row_stride;           // along the slice axis
-  const std::int64_t* inner_offset;  // of each pixel in a row; null when the inner axes are compact
+template <typename E, typename T = compute_type<E>>
+LEANCORE_INLINE void copy_every(T* to, const E* from, std::int64_t count, std::int64_t step) {
+  if (step == 1) return copy_run(to, from, count);
+  if (step == 2) {
+    for (std::int64_t q = 0; q < count; ++q) to[q] = static_cast<T>(from[2 * q]);
+    return;
+  }
+  for (std::int64_t q = 0; q < count; ++q) to[q] = static_cast<T>(from[q * step]);
+}
+
+// One plane of one side of a call as packing sees it: rows of lines of elements.
+struct PackedShape {
+  std::int64_t channels, channel_step;
+  std::int64_t rows, row_step;  // along the slice axis; a packed row has `inner` positions
+  std::int64_t inner;
+  std::int64_t lines;             // of a row
+  const std::int64_t* line_from;  // elements from the row's first
+  const std::int64_t* line_to;    // positions
+  std::int64_t count, step;       // elements of a line
+  bool dense;                     // all rows are one run in both places
 };
 
-// Rows [0, rows) of `inner` pixels, from `offset` elements into the source, to `to` with `row_length` per channel.
-template <typename T>
-void pack(const Source<T>& source, std::int64_t offset, std::int64_t rows, std::int64_t inner, T* to,
-          std::int64_t row_length) {
-  const bool compact = source.inner_offset == nullptr;
-  const bool one_run = compact && (source.row_stride == inner || rows == 1);
-  for (std::int64_t channel = 0; channel < source.channels; ++channel, to += row_length) {
-    const T* from = source.base + offset + channel * source.channel_stride;
-    if (one_run) {
-      copy_run(to, from, rows * inner);
+template <typename E, typename T = compute_type<E>>
+void pack(const PackedShape& shape, const E* from, T* to, std::int64_t row_length) {
+  for (std::int64_t channel = 0; channel < shape.channels; ++channel) {
+    const E* row_from = from + channel * shape.channel_step;
+    T* row_to = to + channel * row_length;
+    if (shape.dense) {
+      copy_run(row_to, row_from, shape.rows * shape.inner);
       continue;
     }
-    for (std::int64_t row = 0; row < rows; ++row, from += source.row_stride) {
-      if (compact) {
-        copy_run(to + row * inner, from, inner);
-      } else {
-        for (std::int64_t p = 0; p < inner; ++p) to[row * inner + p] = from[source.inner_offset[p]];
+    for (std::int64_t row = 0; row < shape.rows; ++row, row_from += shape.row_step, row_to += shape.inner) {
+      for (std::int64_t line = 0; line < shape.lines; ++line) {
+        copy_every(row_to + shape.line_to[line], row_from + shape.line_from[line], shape.count, shape.step);
       }
     }
   }

@@ -3,8 +3,6 @@
 #include <algorithm>
 #include <limits>
 
-#include "cpu/isa.hpp"
-
 namespace leancore::detail::cpu {
 namespace {
 
@@ -24,62 +22,48 @@ std::int64_t spread_row(std::int64_t elements, std::int64_t element_size) {
   return (lines | 1) * line;
 }
 
-std::int64_t inner_pixels(const Problem& p, int slice_axis) {
-  std::int64_t inner = 1;
-  for (int axis = slice_axis + 1; axis <= p.dims; ++axis) inner *= p.axis_extent(axis);
-  return inner;
+template <typename Visit>
+void over_taps(const Problem& p, Visit visit) {
+  for (int i = 0; i < p.phase_count; ++i) {
+    for (int t = 0; t < p.phases[i].tap_count; ++t) visit(p.phases[i].taps[t]);
+  }
 }
 
-// Work per pixel in units of a vector multiply-add, for choosing among ways to cut; only the order matters.
+// Tiles that a thread holds at once. Along the innermost walked axis it marches and keeps what it will read again;
+// along others, neighbours are packed anew.
+int slots_needed(const Problem& p, int slice_axis) {
+  int slots = 1;
+  for (int axis = 1; axis < slice_axis; ++axis) {
+    std::int64_t lowest = 0, highest = 0;
+    over_taps(p, [&](const GridTap& tap) {
+      if (tap.axis != axis) return;
+      lowest = std::min(lowest, tap.shift);
+      highest = std::max(highest, tap.shift);
+    });
+    const bool marched = axis == slice_axis - 1;
+    slots += marched ? static_cast<int>(highest - lowest) : (lowest < 0 ? 1 : 0) + (highest > 0 ? 1 : 0);
+  }
+  return slots;
+}
+
+// Work per position in units of a vector multiply-add, for choosing among ways to cut; only the order matters.
 double cost(const Problem& p, std::int64_t run, std::int64_t halo, int walked_axes, std::int64_t vector) {
   const double pixels = static_cast<double>(run), c_in = static_cast<double>(p.c_in);
   const double packed =
-      c_in * (pixels + 2.0 * static_cast<double>(halo)) / pixels * (walked_axes > 1 ? 2.0 * walked_axes - 1.0 : 1.0);
+      c_in * (pixels + static_cast<double>(halo)) / pixels * (walked_axes > 1 ? 2.0 * walked_axes - 1.0 : 1.0);
   const double weights = c_in * static_cast<double>(p.c_out) / pixels;
   const double filled = static_cast<double>(round_up(run, 2 * vector)) / pixels;
-  const double products = (c_in + 2.0 * p.dims) * static_cast<double>(p.c_out) / static_cast<double>(vector);
+  const double products = (c_in + p.columns()) * static_cast<double>(p.c_out) / static_cast<double>(vector);
   return 0.8 * packed + 0.3 * weights + filled * products;
 }
 
 }  // namespace
 
-std::int64_t Problem::pixels() const {
-  std::int64_t count = 1;
-  for (int a = 0; a < dims; ++a) count *= extents[a];
-  return count;
-}
-
-bool family_supports(Operation, const ConvDesc& d) {
-  bool unit = d.batch > 0 && d.c_in > 0 && d.c_out > 0;
-  for (int a = 0; a < d.dims; ++a) unit = unit && d.extents[a] > 0 && d.stride[a] == 1 && d.dilation[a] == 1;
-  return unit;
-}
-
-Problem make_problem(Operation operation, const ConvDesc& d) {
-  const bool adjoint = operation == Operation::backward_data;
-  Problem p;
-  p.dims = d.dims;
-  p.batch = d.batch;
-  p.c_in = adjoint ? d.c_out : d.c_in;
-  p.c_out = adjoint ? d.c_in : d.c_out;
-  for (int a = 0; a < d.dims; ++a) p.extents[a] = d.extents[a];
-  for (int a = 0; a < d.dims + 2; ++a) {
-    p.in_strides[a] = adjoint ? d.y_strides[a] : d.x_strides[a];
-    p.out_strides[a] = adjoint ? d.x_strides[a] : d.y_strides[a];
-  }
-  p.alpha_out = d.alpha_strides[adjoint ? 1 : 0];
-  p.alpha_in = d.alpha_strides[adjoint ? 0 : 1];
-  p.c_channel = d.c_strides[0];
-  p.c_tap = adjoint ? -d.c_strides[1] : d.c_strides[1];
-  p.c_first = adjoint ? (2 * d.dims - 1) * d.c_strides[1] : 0;
-  p.bias_stride = d.bias_stride;
-  return p;
-}
-
-Plan make_plan(const Problem& p, std::int64_t element_size, std::int64_t vector, bool weight) {
+Plan make_plan(const Problem& p, std::int64_t element_size, std::int64_t vector, Work work) {
   Plan best;
-  const std::int64_t total = p.batch * p.pixels();
+  const std::int64_t total = p.positions();
   if (total == 0) return best;
+  const bool weight = work != Work::out;
 
   // Lanes bound the parallelism of weight gradients; each costs a pass over a matrix of partial sums.
   std::int64_t lanes = 1;
@@ -89,45 +73,65 @@ Plan make_plan(const Problem& p, std::int64_t element_size, std::int64_t vector,
   // every core busy.
   const std::int64_t longest =
       weight ? std::clamp<std::int64_t>(total / lanes, 64, 1024) : std::clamp<std::int64_t>(total / 16, 64, 512);
-  const std::int64_t channels = std::max<std::int64_t>(1, p.c_in + (weight ? p.c_out : 0));
+  const std::int64_t channels =
+      std::max<std::int64_t>(1, p.c_in + (p.plane_count - 1) * p.diagonal() + (weight ? p.c_out : 0));
   const std::int64_t budget = std::max<std::int64_t>(1, (weight ? 4 : 1) * cache_bytes / (channels * element_size));
 
   double best_cost = std::numeric_limits<double>::infinity();
   for (int axis = 0; axis <= p.dims; ++axis) {
-    const std::int64_t inner = inner_pixels(p, axis);
-    const std::int64_t halo = axis == 0 ? 0 : inner;
+    const std::int64_t inner = p.inner_positions(axis);
+    std::int64_t before = 0, after = 0;
+    over_taps(p, [&](const GridTap& tap) {
+      if (tap.axis != axis) return;
+      before = std::max(before, -tap.shift);
+      after = std::max(after, tap.shift);
+    });
+    const std::int64_t halo = (before + after) * inner;
     const int walked_axes = std::max(0, axis - 1);
-    const int slots = 1 + 2 * walked_axes;
-    const std::int64_t fitting = (std::min(longest, budget / slots - 2 * halo)) / inner;
+    const int slots = slots_needed(p, axis);
+    const std::int64_t fitting = (std::min(longest, budget / slots - halo)) / inner;
     if (fitting < 1 && axis < p.dims) continue;
     const std::int64_t most = std::clamp<std::int64_t>(fitting, 1, p.axis_extent(axis));
     const std::int64_t slices = ceil_div(p.axis_extent(axis), most);
     const std::int64_t rows = ceil_div(p.axis_extent(axis), slices);
-    const std::int64_t used_halo = slices == 1 ? 0 : halo;
-    const double this_cost = cost(p, rows * inner, used_halo, walked_axes, vector);
+    const double this_cost = cost(p, rows * inner, slices == 1 ? 0 : halo, walked_axes, vector);
     if (this_cost >= best_cost) continue;
     best_cost = this_cost;
     best.slice_axis = axis;
     best.inner = inner;
     best.rows = rows;
-    best.slices = slices;
+    best.slices = ceil_div(p.axis_extent(axis), rows);
+    best.before = before;
+    best.after = after;
     best.slots = slots;
   }
 
   best.run = best.rows * best.inner;
   const std::int64_t line = 64 / element_size;
-  // The farthest neighbour within a slot: one step along the slice axis, or along the outermost axis of an image.
-  const std::int64_t reach = best.slice_axis == 0 ? inner_pixels(p, 1) : best.inner;
+  // The farthest neighbour within a slot.
+  std::int64_t reach = 0;
+  over_taps(p, [&](const GridTap& tap) {
+    if (tap.axis >= best.slice_axis) {
+      reach = std::max(reach, (tap.shift < 0 ? -tap.shift : tap.shift) * p.inner_positions(tap.axis));
+    }
+  });
   best.margin = round_up(reach, line);
   best.row_length = spread_row(best.margin + round_up(best.run, 2 * vector) + best.margin + 2 * vector, element_size);
-  best.slot_size = best.row_length * p.c_in;
+  for (int plane = 0; plane < p.plane_count; ++plane) {
+    best.plane_start[plane] = best.slot_size;
+    best.slot_size += best.row_length * (plane == 0 ? p.c_in : p.diagonal());
+  }
   best.out_row_length = spread_row(best.run + vector, element_size);
 
   best.walk = 1;
   for (int axis = 0; axis < best.slice_axis; ++axis) best.walk *= p.axis_extent(axis);
-  // A new chunk packs its neighbours again, so chunks are as long as a few dozen units allow.
-  best.chunk = best.slots > 1 ? std::clamp<std::int64_t>(best.walk * best.slices / 32, 4, 64) : 1;
-  best.units = ceil_div(best.walk, best.chunk) * best.slices;
+  best.march = best.slots > 1;
+  // A thread that begins a march packs the neighbours again, so marches are as long as a few dozen units allow;
+  // otherwise successive tiles let each one fetch the next.
+  best.chunk = best.march ? std::clamp<std::int64_t>(best.walk * best.slices / 32, 4, 64)
+                          : std::clamp<std::int64_t>(best.walk * best.slices / 64, 1, 8);
+  best.units =
+      best.march ? ceil_div(best.walk, best.chunk) * best.slices : ceil_div(best.walk * best.slices, best.chunk);
 
   while (lanes > best.units) lanes /= 2;
   best.lanes = lanes;

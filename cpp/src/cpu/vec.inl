@@ -1,26 +1,229 @@
 // The one vector type: compiler vectors of LEANCORE_VECTOR_BYTES, which become SSE, AVX or NEON registers by the target
 // region that this file is included in. A multiply and add in one expression is contracted to a fused one where the
-// instruction set has it (-ffp-contract=fast on these files).
+// instruction set has it (-ffp-contract=fast on these files). What compiler vectors cannot say (masked fused
+// operations, streaming stores, half-precision conversion) is in this file alone, by LEANCORE_AVX2 and LEANCORE_AVX512.
+//
+// T is the type that is computed with, E the type in memory: E = T, or a 16-bit type with T = float. Numeric contract
+// of the conversions: to nearest, ties to even, subnormals included, NaN stays NaN; fp32 from 16 bits is exact.
 
 #define LEANCORE_INLINE inline __attribute__((always_inline))
 #define LEANCORE_LAMBDA_INLINE __attribute__((always_inline))
 
+template <typename E>
+using compute_type = std::conditional_t<sizeof(E) == 2, float, E>;
+
 template <typename T>
-using mask_element = std::conditional_t<sizeof(T) == 4, std::int32_t, std::int64_t>;
+using int_like = std::conditional_t<sizeof(T) == 4, std::int32_t, std::int64_t>;
 
 template <typename T>
 struct Simd {
   static constexpr std::int64_t width = LEANCORE_VECTOR_BYTES / sizeof(T);
   typedef T vec __attribute__((vector_size(LEANCORE_VECTOR_BYTES)));
-  typedef mask_element<T> mask __attribute__((vector_size(LEANCORE_VECTOR_BYTES)));
+  typedef int_like<T> ints __attribute__((vector_size(LEANCORE_VECTOR_BYTES)));
+  typedef std::uint16_t halves __attribute__((vector_size(LEANCORE_VECTOR_BYTES / 2)));
   // The same in memory, aligned to nothing but the element.
   typedef T vec_in_memory __attribute__((vector_size(LEANCORE_VECTOR_BYTES), aligned(sizeof(T)), may_alias));
-  typedef mask_element<T> mask_in_memory
-      __attribute__((vector_size(LEANCORE_VECTOR_BYTES), aligned(sizeof(T)), may_alias));
+  typedef int_like<T> ints_in_memory __attribute__((vector_size(LEANCORE_VECTOR_BYTES), aligned(sizeof(T)), may_alias));
+  typedef std::uint16_t halves_in_memory __attribute__((vector_size(LEANCORE_VECTOR_BYTES / 2), aligned(2), may_alias));
 
   static LEANCORE_INLINE vec load(const T* p) { return *reinterpret_cast<const vec_in_memory*>(p); }
-  static LEANCORE_INLINE mask load(const mask_element<T>* p) { return *reinterpret_cast<const mask_in_memory*>(p); }
   static LEANCORE_INLINE void store(T* p, vec v) { *reinterpret_cast<vec_in_memory*>(p) = v; }
+  static LEANCORE_INLINE vec broadcast(T value) { return value - vec{}; }
+
+  // ---- masks: which lanes take part ----
+
+#if defined(LEANCORE_AVX512)
+  using mask = std::conditional_t<sizeof(T) == 4, __mmask16, __mmask8>;
+  // In a row of masks: one entry for each vector of elements.
+  using mask_entry = mask;
+  static constexpr std::int64_t elements_per_entry = width;
+
+  static LEANCORE_INLINE mask mask_at(const mask_entry* row, std::int64_t element) { return row[element / width]; }
+  static void set_mask(mask_entry* row, std::int64_t element, bool exists) {
+    const auto bit = static_cast<mask_entry>(1u << element % width);
+    mask_entry& entry = row[element / width];
+    entry = static_cast<mask_entry>(exists ? entry | bit : entry & ~bit);
+  }
+  static LEANCORE_INLINE mask first_lanes(std::int64_t count) { return static_cast<mask>((1u << count) - 1); }
+  // The elements [begin, end) of a row of `count`.
+  static void set_range(mask_entry* row, std::int64_t begin, std::int64_t end, std::int64_t count) {
+    for (std::int64_t base = 0; base < count; base += width) {
+      const auto lanes_below = [base](std::int64_t element) {
+        return first_lanes(std::clamp<std::int64_t>(element - base, 0, width));
+      };
+      row[base / width] = static_cast<mask_entry>(lanes_below(end) & ~lanes_below(begin));
+    }
+  }
+  // sum + a b in the lanes of the mask, sum in the others.
+  static LEANCORE_INLINE vec add_product(mask where, vec sum, vec a, vec b) {
+    if constexpr (sizeof(T) == 4) {
+      return (vec)_mm512_mask3_fmadd_ps((__m512)a, (__m512)b, (__m512)sum, where);
+    } else {
+      return (vec)_mm512_mask3_fmadd_pd((__m512d)a, (__m512d)b, (__m512d)sum, where);
+    }
+  }
+  static LEANCORE_INLINE vec keep(mask where, vec v) {
+    if constexpr (sizeof(T) == 4) {
+      return (vec)_mm512_maskz_mov_ps(where, (__m512)v);
+    } else {
+      return (vec)_mm512_maskz_mov_pd(where, (__m512d)v);
+    }
+  }
+#else
+  using mask = ints;
+  using mask_entry = int_like<T>;  // one entry for each element
+  static constexpr std::int64_t elements_per_entry = 1;
+
+  static LEANCORE_INLINE mask mask_at(const mask_entry* row, std::int64_t element) {
+    return *reinterpret_cast<const ints_in_memory*>(row + element);
+  }
+  static void set_mask(mask_entry* row, std::int64_t element, bool exists) {
+    row[element] = exists ? static_cast<mask_entry>(-1) : mask_entry{};
+  }
+  static void set_range(mask_entry* row, std::int64_t begin, std::int64_t end, std::int64_t count) {
+    begin = std::clamp<std::int64_t>(begin, 0, count);
+    end = std::clamp<std::int64_t>(end, begin, count);
+    std::fill(row, row + begin, mask_entry{});
+    std::fill(row + begin, row + end, static_cast<mask_entry>(-1));
+    std::fill(row + end, row + count, mask_entry{});
+  }
+  static LEANCORE_INLINE mask first_lanes(std::int64_t count) {
+    ints lane{};
+    for (std::int64_t i = 0; i < width; ++i) lane[i] = static_cast<int_like<T> >(i);
+    return lane < static_cast<int_like<T> >(count);
+  }
+  static LEANCORE_INLINE vec add_product(mask where, vec sum, vec a, vec b) {
+    const vec with = sum + a * b;
+    return where ? with : sum;
+  }
+  static LEANCORE_INLINE vec keep(mask where, vec v) { return where ? v : vec{}; }
+#endif
+  static constexpr std::int64_t mask_entries(std::int64_t elements) {
+    return (elements + width) / elements_per_entry + width;
+  }
+
+  // ---- memory of any element type ----
+
+  static LEANCORE_INLINE vec load(const f16* p)
+    requires(sizeof(T) == 4)
+  {
+#if defined(LEANCORE_AVX512)
+    return (vec)_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+#elif defined(LEANCORE_AVX2)
+    return (vec)_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+#else
+    const ints bits = widen(p), magnitude = bits & 0x7fff, sign = (bits & 0x8000) << 16;
+    const ints rebias = (magnitude < 0x7c00 ? broadcast_int(127 - 15) : broadcast_int(255 - 31)) << 23;
+    const ints normal = (magnitude << 13) + rebias;
+    const ints subnormal = reinterpret_cast<ints>(__builtin_convertvector(magnitude, vec) * 0x1p-24f);
+    return reinterpret_cast<vec>((magnitude < 0x0400 ? subnormal : normal) | sign);
+#endif
+  }
+  static LEANCORE_INLINE vec load(const bf16* p)
+    requires(sizeof(T) == 4)
+  {
+    return reinterpret_cast<vec>(widen(p) << 16);
+  }
+
+  static LEANCORE_INLINE void store(f16* p, vec v)
+    requires(sizeof(T) == 4)
+  {
+    store_halves(p, to_f16(v));
+  }
+  static LEANCORE_INLINE void store(bf16* p, vec v)
+    requires(sizeof(T) == 4)
+  {
+    store_halves(p, to_bf16(v));
+  }
+
+  // Past the caches: for arrays so large that nobody will find them there. p is aligned to the vector in memory; a
+  // fence ends a sequence of them.
+  template <typename E>
+  static constexpr bool can_stream =
+#if defined(LEANCORE_AVX512) || defined(LEANCORE_AVX2)
+      true;
+#else
+      false;
+#endif
+  template <typename E>
+  static LEANCORE_INLINE void stream(E* p, vec v) {
+#if defined(LEANCORE_AVX512)
+    if constexpr (sizeof(E) == 2) {
+      _mm256_stream_si256(reinterpret_cast<__m256i*>(p), (__m256i)rounded(p, v));
+    } else {
+      _mm512_stream_ps(reinterpret_cast<float*>(p), (__m512)v);
+    }
+#elif defined(LEANCORE_AVX2)
+    if constexpr (sizeof(E) == 2) {
+      _mm_stream_si128(reinterpret_cast<__m128i*>(p), (__m128i)rounded(p, v));
+    } else {
+      _mm256_stream_ps(reinterpret_cast<float*>(p), (__m256)v);
+    }
+#else
+    store(p, v);
+#endif
+  }
+  static void fence() {
+#if defined(LEANCORE_AVX512) || defined(LEANCORE_AVX2)
+    _mm_sfence();
+#endif
+  }
+
+  // Lanes [first, last) alone, lane 0 at p; nothing else is touched.
+  template <typename E>
+  static LEANCORE_INLINE void store_lanes(E* p, vec v, std::int64_t first, std::int64_t last) {
+#if defined(LEANCORE_AVX512)
+    const auto where = static_cast<mask>(first_lanes(last) & ~first_lanes(first));
+    if constexpr (sizeof(E) == 8) {
+      _mm512_mask_storeu_pd(p, where, (__m512d)v);
+    } else if constexpr (sizeof(E) == 4) {
+      _mm512_mask_storeu_ps(p, where, (__m512)v);
+    } else {
+      _mm256_mask_storeu_epi16(p, where, (__m256i)rounded(p, v));
+    }
+#else
+#if defined(LEANCORE_AVX2)
+    if constexpr (sizeof(E) == 4) {
+      return _mm256_maskstore_ps(p, (__m256i)(first_lanes(last) & ~first_lanes(first)), (__m256)v);
+    } else if constexpr (sizeof(E) == 8) {
+      return _mm256_maskstore_pd(p, (__m256i)(first_lanes(last) & ~first_lanes(first)), (__m256d)v);
+    }
+#endif
+    E lanes[width];
+    store(lanes, v);
+    for (std::int64_t i = first; i < last; ++i) p[i] = lanes[i];
+#endif
+  }
+  // The first `count` lanes from memory that ends there, the others 0.
+  template <typename E>
+  static LEANCORE_INLINE vec load_lanes(const E* p, std::int64_t count) {
+#if defined(LEANCORE_AVX512)
+    const mask where = first_lanes(count);
+    if constexpr (sizeof(E) == 8) {
+      return (vec)_mm512_maskz_loadu_pd(where, p);
+    } else if constexpr (sizeof(E) == 4) {
+      return (vec)_mm512_maskz_loadu_ps(where, p);
+    } else {
+      E lanes[width] = {};
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(lanes), _mm256_maskz_loadu_epi16(where, p));
+      return load(lanes);
+    }
+#else
+#if defined(LEANCORE_AVX2)
+    if constexpr (sizeof(E) == 4) {
+      return (vec)_mm256_maskload_ps(p, (__m256i)first_lanes(count));
+    } else if constexpr (sizeof(E) == 8) {
+      return (vec)_mm256_maskload_pd(p, (__m256i)first_lanes(count));
+    }
+#endif
+    E lanes[width];
+    std::memset(static_cast<void*>(lanes), 0, sizeof lanes);
+    for (std::int64_t i = 0; i < count; ++i) lanes[i] = p[i];
+    return load(lanes);
+#endif
+  }
+
+  // ---- sums across lanes ----
 
   static LEANCORE_INLINE T sum(vec v) {
     T parts[width];
@@ -36,24 +239,25 @@ struct Simd {
   static LEANCORE_INLINE four sum_four(vec v0, vec v1, vec v2, vec v3) {
     four sums;
     if constexpr (width == 16) {
-      const vec v01 = halves<0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23>(v0, v1);
-      const vec v23 = halves<0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23>(v2, v3);
+      const vec v01 = halves_added<0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23>(v0, v1);
+      const vec v23 = halves_added<0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23>(v2, v3);
       vec all = __builtin_shufflevector(v01, v23, 0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27) +
                 __builtin_shufflevector(v01, v23, 4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30, 31);
       all += __builtin_shufflevector(all, all, 2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13);
       all += __builtin_shufflevector(all, all, 1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14);
       sums = __builtin_shufflevector(all, all, 0, 4, 8, 12);
     } else if constexpr (width == 8) {
-      const vec v01 = halves<0, 1, 2, 3, 8, 9, 10, 11>(v0, v1), v23 = halves<0, 1, 2, 3, 8, 9, 10, 11>(v2, v3);
+      const vec v01 = halves_added<0, 1, 2, 3, 8, 9, 10, 11>(v0, v1);
+      const vec v23 = halves_added<0, 1, 2, 3, 8, 9, 10, 11>(v2, v3);
       vec all = __builtin_shufflevector(v01, v23, 0, 1, 4, 5, 8, 9, 12, 13) +
                 __builtin_shufflevector(v01, v23, 2, 3, 6, 7, 10, 11, 14, 15);
       all += __builtin_shufflevector(all, all, 1, 0, 3, 2, 5, 4, 7, 6);
       sums = __builtin_shufflevector(all, all, 0, 2, 4, 6);
     } else if constexpr (width == 4) {
-      const vec v01 = halves<0, 1, 4, 5>(v0, v1), v23 = halves<0, 1, 4, 5>(v2, v3);
+      const vec v01 = halves_added<0, 1, 4, 5>(v0, v1), v23 = halves_added<0, 1, 4, 5>(v2, v3);
       sums = __builtin_shufflevector(v01, v23, 0, 2, 4, 6) + __builtin_shufflevector(v01, v23, 1, 3, 5, 7);
     } else {
-      const vec v01 = halves<0, 2>(v0, v1), v23 = halves<0, 2>(v2, v3);
+      const vec v01 = halves_added<0, 2>(v0, v1), v23 = halves_added<0, 2>(v2, v3);
       sums = __builtin_shufflevector(v01, v23, 0, 1, 2, 3);
     }
     return sums;
@@ -62,9 +266,43 @@ struct Simd {
  private:
   // The lower halves of two vectors plus their upper halves.
   template <int... lower>
-  static LEANCORE_INLINE vec halves(vec a, vec b) {
+  static LEANCORE_INLINE vec halves_added(vec a, vec b) {
     return __builtin_shufflevector(a, b, lower...) +
            __builtin_shufflevector(a, b, (lower + static_cast<int>(width) / 2)...);
+  }
+
+  static LEANCORE_INLINE ints broadcast_int(std::int32_t value) { return value - ints{}; }
+  template <typename E>
+  static LEANCORE_INLINE ints widen(const E* p) {
+    return __builtin_convertvector(*reinterpret_cast<const halves_in_memory*>(p), ints);
+  }
+  template <typename E>
+  static LEANCORE_INLINE void store_halves(E* p, halves bits) {
+    *reinterpret_cast<halves_in_memory*>(p) = bits;
+  }
+  static LEANCORE_INLINE halves rounded(const f16*, vec v) { return to_f16(v); }
+  static LEANCORE_INLINE halves rounded(const bf16*, vec v) { return to_bf16(v); }
+
+  static LEANCORE_INLINE halves to_bf16(vec v) {
+    const ints bits = reinterpret_cast<ints>(v), magnitude = bits & 0x7fffffff;
+    const ints nearest = bits + 0x7fff + ((bits >> 16) & 1), quiet = bits | 0x00400000;
+    return __builtin_convertvector(((magnitude > 0x7f800000 ? quiet : nearest) >> 16) & 0xffff, halves);
+  }
+  static LEANCORE_INLINE halves to_f16(vec v) {
+#if defined(LEANCORE_AVX512)
+    return (halves)_mm512_cvtps_ph((__m512)v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+#elif defined(LEANCORE_AVX2)
+    return (halves)_mm256_cvtps_ph((__m256)v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+#else
+    const ints bits = reinterpret_cast<ints>(v), magnitude = bits & 0x7fffffff, sign = (bits >> 16) & 0x8000;
+    const ints normal = (magnitude - ((127 - 15) << 23) + 0xfff + ((magnitude >> 13) & 1)) >> 13;
+    // Adding 1/2 leaves the significand rounded to multiples of 2^-24.
+    const ints subnormal = reinterpret_cast<ints>(reinterpret_cast<vec>(magnitude) + 0.5f) - 0x3f000000;
+    ints result = magnitude < 0x38800000 ? subnormal : normal;          // below 2^-14
+    result = magnitude >= 0x477ff000 ? broadcast_int(0x7c00) : result;  // 65520 and above
+    result = magnitude > 0x7f800000 ? ((magnitude >> 13) & 0x3ff) | 0x7e00 : result;
+    return __builtin_convertvector(result | sign, halves);
+#endif
   }
 };
 

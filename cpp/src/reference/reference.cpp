@@ -1,6 +1,7 @@
 // Numeric contract: products and sums in double, one rounding to the array's type at the end.
 #include "reference/reference.hpp"
 
+#include "half.hpp"
 #include "parallel.hpp"
 
 namespace leancore::detail::reference {
@@ -169,14 +170,25 @@ void run_typed(Operation operation, const ConvDesc& d, const Arguments& argument
     case Operation::backward_weight:
       parallel_for(d.c_out, threads, [&](std::int64_t unit, int) { reference.backward_weight(unit); });
       break;
+    case Operation::backward:  // not supported
+      break;
   }
 }
 
 Status run(Operation operation, const ConvDesc& d, const Arguments& arguments, const Context&, void*, int threads) {
-  if (d.dtype == DType::f32) {
-    run_typed<float>(operation, d, arguments, threads);
-  } else {
-    run_typed<double>(operation, d, arguments, threads);
+  switch (d.dtype) {
+    case DType::f32:
+      run_typed<float>(operation, d, arguments, threads);
+      break;
+    case DType::f64:
+      run_typed<double>(operation, d, arguments, threads);
+      break;
+    case DType::f16:
+      run_typed<f16>(operation, d, arguments, threads);
+      break;
+    case DType::bf16:
+      run_typed<bf16>(operation, d, arguments, threads);
+      break;
   }
   return {};
 }
@@ -188,7 +200,7 @@ constinit const Implementation implementation = {
     "scalar, any strides, stride and dilation, double accumulation",
     DeviceType::cpu,
     [] { return true; },
-    [](Operation, const ConvDesc&) { return true; },
+    [](Operation operation, const ConvDesc&) { return operation != Operation::backward; },
     [](Operation, const ConvDesc&, int) -> std::size_t { return 0; },
     run,
 };

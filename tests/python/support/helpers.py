@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 
 import leancore
@@ -20,10 +21,13 @@ from leancore import reference
 SUPPORT = Path(__file__).parent
 REPOSITORY = SUPPORT.parents[2]
 
+HALVES = [np.float16, ml_dtypes.bfloat16]
+DTYPES = [np.float32, np.float64, *HALVES]
+
 
 @dataclass
 class Problem:
-    """Inputs of all three operations, and their results in float64."""
+    """Inputs of all operations, and their results in float64."""
 
     x: np.ndarray
     alpha: np.ndarray
@@ -46,6 +50,9 @@ class Problem:
     def weights(self) -> tuple[np.ndarray, np.ndarray]:
         return reference.backward_weight(self.x, self.dy, self.stride, self.dilation)
 
+    def gradients(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        return reference.backward(self.x, self.dy, self.alpha, self.c, self.stride, self.dilation)
+
     def map(self, convert: Any) -> Problem:
         arrays = (convert(a) for a in (self.x, self.alpha, self.c, self.bias, self.dy))
         return Problem(*arrays, self.stride, self.dilation)
@@ -67,7 +74,10 @@ def integer_problem(
     dilation: int | tuple[int, ...] = 1,
     seed: int = 0,
 ) -> Problem:
-    """Integers from -3 to 3: every sum of the tests' sizes is exact in float32, in any order, with or without FMA."""
+    """Integers from -3 to 3: every sum of the tests' sizes is exact in float32, in any order, with or without FMA.
+
+    Of a 16-bit dtype, results are these sums rounded once: ``result.astype(dtype)``.
+    """
     rng = np.random.default_rng(seed)
 
     def draw(*shape: int) -> np.ndarray:
@@ -98,9 +108,16 @@ def absolute(problem: Problem) -> Problem:
     return problem.map(lambda a: np.abs(a.astype(np.float64)))
 
 
-def bound(n: int, terms: np.ndarray, dtype: Any) -> np.ndarray:
-    """What an n-term sum in dtype may be off by, in any order: (n + 1) u sum|terms|; see Higham, section 4.2."""
-    return (n + 1) * (np.finfo(dtype).eps / 2) * terms
+def bound(n: int, right: np.ndarray, terms: np.ndarray, dtype: Any) -> np.ndarray:
+    """What an n-term sum in dtype may be off by, in any order: (n + 1) u sum|terms|; see Higham, section 4.2.
+
+    16-bit dtypes are summed in float32; one rounding to dtype, to a subnormal perhaps, comes on top.
+    """
+    if dtype not in HALVES:
+        return (n + 1) * (np.finfo(dtype).eps / 2) * terms
+    of_sum = bound(n, right, terms, np.float32)
+    limits = ml_dtypes.finfo(dtype)
+    return of_sum + float(limits.eps) / 2 * (np.abs(right) + of_sum) + float(limits.smallest_subnormal) / 2
 
 
 SMALL = [
@@ -123,9 +140,10 @@ def geometries(dims: int) -> Iterator[dict[str, Any]]:
 
 
 def result_bytes(p: Problem) -> list[bytes]:
-    """Of all three operations, for comparing bit by bit."""
+    """Of all operations, for comparing bit by bit."""
     arrays = [leancore.forward(p.x, p.alpha, p.c, bias=p.bias), leancore.backward_data(p.dy, p.alpha, p.c)]
-    return [a.tobytes() for a in (*arrays, *leancore.backward_weight(p.x, p.dy))]
+    gradients = (*leancore.backward_weight(p.x, p.dy), *leancore.backward(p.x, p.dy, p.alpha, p.c))
+    return [a.tobytes() for a in (*arrays, *gradients)]
 
 
 def run_script(*arguments: object, timeout: float = 120, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 
 import leancore
@@ -20,6 +21,7 @@ from helpers import Legacy, Producer, integer_problem, new_capsule
 
 CASES: dict[str, Callable[[], None]] = {}
 MARK = 7.0  # in outputs, before a call that must fail
+OUTPUTS = ("out", "dx", "dalpha", "dc")
 
 
 def case(body: Callable[[], None]) -> Callable[[], None]:
@@ -28,7 +30,7 @@ def case(body: Callable[[], None]) -> Callable[[], None]:
 
 
 class Calls:
-    """The three operations on one problem, any argument replaced."""
+    """The four operations on one problem, any argument replaced."""
 
     def __init__(self, dtype: Any = np.float32, shape: tuple[int, ...] = (2, 3, 4, 5), c_out: int = 4) -> None:
         self.problem = integer_problem(shape[0], shape[1], c_out, shape[2:], dtype=dtype)
@@ -47,15 +49,22 @@ class Calls:
             ("backward_weight", "dy"): p.dy,
             ("backward_weight", "dalpha"): np.empty_like(p.alpha),
             ("backward_weight", "dc"): np.empty_like(p.c),
+            ("backward", "x"): p.x,
+            ("backward", "dy"): p.dy,
+            ("backward", "alpha"): p.alpha,
+            ("backward", "c"): p.c,
+            ("backward", "dx"): np.empty_like(p.x),
+            ("backward", "dalpha"): np.empty_like(p.alpha),
+            ("backward", "dc"): np.empty_like(p.c),
         }
-        self.outputs = [a for (_, name), a in self.places.items() if name in ("out", "dalpha", "dc")]
+        self.outputs = [a for (_, name), a in self.places.items() if name in OUTPUTS]
         for array in self.outputs:
             array.fill(MARK)
 
     def call(self, function: str, **replaced: Any) -> Any:
         given = {name: array for (f, name), array in self.places.items() if f == function} | replaced
-        if function == "backward_weight":
-            given["out"] = (given.pop("dalpha"), given.pop("dc"))
+        if function in ("backward_weight", "backward"):
+            given["out"] = tuple(given.pop(name) for name in ("dx", "dalpha", "dc") if name in given)
         return getattr(leancore, function)(**given)
 
     def untouched(self) -> None:
@@ -66,6 +75,8 @@ class Calls:
         assert (self.call("forward") == self.problem.y()).all()
         assert (self.call("backward_data") == self.problem.dx()).all()
         for got, expected in zip(self.call("backward_weight"), self.problem.weights(), strict=True):
+            assert (got == expected).all()
+        for got, expected in zip(self.call("backward"), self.problem.gradients(), strict=True):
             assert (got == expected).all()
 
 
@@ -108,11 +119,16 @@ def accepted(make: Callable[[np.ndarray], Any], calls: Calls | None = None) -> N
     """Every argument may be make(it), and the results are those of the array itself."""
     calls = calls or Calls()
     p = calls.problem
-    expected = {"forward": (p.y(),), "backward_data": (p.dx(),), "backward_weight": p.weights()}
+    expected = {
+        "forward": (p.y(),),
+        "backward_data": (p.dx(),),
+        "backward_weight": p.weights(),
+        "backward": p.gradients(),
+    }
     for function, name in calls.places:
         good = make(calls.places[function, name])
         calls.call(function, **{name: good})
-        written = [a for (f, n), a in calls.places.items() if f == function and n in ("out", "dalpha", "dc")]
+        written = [a for (f, n), a in calls.places.items() if f == function and n in OUTPUTS]
         for got, right in zip(written, expected[function], strict=True):
             assert (got == right).all(), f"{function} is wrong with {name} replaced"
             got.fill(MARK)
@@ -167,7 +183,7 @@ def newer_minor_version_is_accepted() -> None:
 @case
 def none() -> None:
     # None means "not given" for bias and out.
-    every_place(lambda a: None, TypeError, "is None", only=("x", "alpha", "c", "dy", "dalpha", "dc"))
+    every_place(lambda a: None, TypeError, "is None", only=("x", "alpha", "c", "dy", "dx", "dalpha", "dc"))
 
 
 @case
@@ -720,13 +736,57 @@ def dtype_float8() -> None:
 
 
 @case
-def dtype_float16() -> None:
-    _dtype(2, 16, kind=NotImplementedError, match="float16.*float32 and float64")
+def dtype_float16_among_float32() -> None:
+    _dtype(2, 16, match=r"is (float16|float32), expected (float16|float32) like")
 
 
 @case
-def dtype_bfloat16() -> None:
-    _dtype(4, 16, kind=NotImplementedError, match="bfloat16.*float32 and float64")
+def dtype_bfloat16_among_float32() -> None:
+    _dtype(4, 16, match=r"is (bfloat16|float32), expected (bfloat16|float32) like")
+
+
+@case
+def dtype_float16_is_accepted() -> None:
+    accepted(Producer, Calls(dtype=np.float16))
+
+
+@case
+def dtype_bfloat16_is_accepted() -> None:
+    # Outputs as well: NumPy exports its memory as 16-bit words, and the producer says what they are.
+    accepted(
+        lambda a: Producer(a.view(np.uint16), dtype=(4, 16, 1)),
+        Calls(dtype=ml_dtypes.bfloat16),
+    )
+
+
+@case
+def sixteen_bits_of_another_kind() -> None:
+    class Lying:
+        """Says that it is an array of bfloat16, and hands over something else."""
+
+        dtype = "bfloat16"
+
+        def __init__(self, words: Any) -> None:
+            self.words = words
+
+        def __dlpack_device__(self) -> tuple[int, int]:
+            return (1, 0)
+
+        def __dlpack__(self, **_: Any) -> Any:
+            raise BufferError("own words")
+
+        def view(self, _: str) -> Any:
+            if isinstance(self.words, BaseException):
+                raise self.words
+            return self.words
+
+    for words, kind, match in (
+        (ValueError("no view"), BufferError, "own words"),
+        (None, TypeError, "is None"),
+        (np.zeros((2, 3, 4, 5), np.uint8), TypeError, "bfloat8"),
+        (np.zeros((2, 3, 4, 5), np.float32), TypeError, "bfloat32"),
+    ):
+        every_place(lambda a, words=words: Lying(words), kind, match)  # type: ignore[misc]
 
 
 @case
@@ -758,8 +818,11 @@ def numpy_foreign_byte_order() -> None:
 
 
 @case
-def numpy_float16() -> None:
-    every_place(lambda a: a.astype(np.float16), NotImplementedError, "float16")
+def numpy_bfloat16_that_is_not_writable() -> None:
+    def frozen(array: np.ndarray) -> np.ndarray:
+        return np.frombuffer(array.tobytes(), array.dtype).reshape(array.shape)
+
+    every_place(frozen, BufferError, "read-only", only=OUTPUTS, calls=Calls(dtype=ml_dtypes.bfloat16))
 
 
 @case
@@ -769,7 +832,9 @@ def numpy_record() -> None:
 
 @case
 def mixed_dtypes() -> None:
-    every_place(lambda a: a.astype(np.float64), TypeError, "float64")
+    for dtype in (np.float64, np.float16, ml_dtypes.bfloat16):
+        name = np.dtype(dtype).name
+        every_place(lambda a, dtype=dtype: a.astype(dtype), TypeError, f"{name}.*float32|float32.*{name}")  # type: ignore[misc]
 
 
 # ---- shapes
@@ -783,9 +848,7 @@ def shapes_that_do_not_fit() -> None:
             return np.concatenate([array, array.take([0], axis)], axis)
 
         every_place(longer, ValueError, r"shape \(", axes=lambda n: n > 1)
-    every_place(
-        lambda a: a[:-1].copy(), ValueError, r"shape \(", only=("alpha", "c", "bias", "dy", "out", "dalpha", "dc")
-    )
+    every_place(lambda a: a[:-1].copy(), ValueError, r"shape \(", only=("alpha", "c", "bias", "dy", *OUTPUTS))
 
 
 @case
@@ -837,7 +900,7 @@ def stride_and_dilation() -> None:
             ((1, None), TypeError),
             ({}, TypeError),
         ):
-            for function in ("forward", "backward_data", "backward_weight"):
+            for function in ("forward", "backward_data", "backward_weight", "backward"):
                 raises(kind, f"{function}: {name}", calls.call, function, **{name: value})
                 calls.untouched()
         raises(OverflowError, "", calls.call, "forward", **{name: 2**64})
@@ -881,6 +944,29 @@ def weight_outputs() -> None:
         raises(kind, "backward_weight: ", leancore.backward_weight, p.x, p.dy, out=out)  # type: ignore[type-var]
         assert (dalpha == MARK).all()
         assert (dc == MARK).all()
+    calls.next_call_works()
+
+
+@case
+def combined_outputs() -> None:
+    calls = Calls()
+    p = calls.problem
+    inputs = (p.x, p.dy, p.alpha, p.c)
+    dx, dalpha, dc = outputs = [np.full_like(a, MARK) for a in (p.x, p.alpha, p.c)]
+    for out, kind in (
+        (dx, TypeError),
+        (5, TypeError),
+        ((), ValueError),
+        ((dx, dalpha), ValueError),
+        ((dx, dalpha, dc, dc), ValueError),
+        ((dalpha, dx, dc), ValueError),
+        ((dx, dc, dalpha), ValueError),
+        ((None, dalpha, dc), TypeError),
+        ((dx, None, dc), TypeError),
+        ((dx, dalpha, None), TypeError),
+    ):
+        raises(kind, "backward: ", leancore.backward, *inputs, out=out)
+        assert all((a == MARK).all() for a in outputs)
     calls.next_call_works()
 
 

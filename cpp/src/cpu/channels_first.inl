@@ -1,0 +1,178 @@
+// Forward on channels-first tiles: a block of up to block_rows output channels times two vectors of positions, kept in
+// registers while the 1x1 convolution runs over the packed channels and then while the stencil is added from the same
+// packed tile. Every output sums in the same order whatever block it falls into: bias, channels rising, taps by column.
+
+// A neighbour: where it lies relative to the position in the packed tile, and where it exists.
+template <typename T>
+struct Tap {
+  std::int64_t offset;
+  const typename Simd<T>::mask_entry* mask;  // for the positions of the run; null: it exists everywhere
+  int column;                                // of c
+};
+
+template <typename T>
+struct TapList {
+  Tap<T> taps[max_taps];
+  int count = 0;
+};
+
+// Where a vector of positions goes in `out`: lanes [0, split) to first + lane, the others to second + lane. split = 0:
+// each position has a place of its own.
+struct Place {
+  std::int64_t first, second;
+  std::int64_t split;
+};
+inline constexpr std::int64_t no_place = std::numeric_limits<std::int64_t>::min();
+
+// Source lines of the tile that comes next, fetched into the cache a few at a time between blocks of this one.
+class Prefetch {
+ public:
+  Prefetch() = default;
+  Prefetch(const void* base, std::int64_t channels, std::int64_t channel_bytes, std::int64_t bytes)
+      : at_(static_cast<const char*>(base)), channels_(channels), channel_bytes_(channel_bytes), bytes_(bytes) {}
+
+  [[nodiscard]] std::int64_t lines() const { return channels_ * (bytes_ / line + 1); }
+  LEANCORE_INLINE void fetch(std::int64_t lines) {
+    for (; lines > 0 && channels_ > 0; --lines) {
+      __builtin_prefetch(at_ + done_, 0, 2);
+      if ((done_ += line) >= bytes_) {
+        done_ = 0;
+        at_ += channel_bytes_;
+        --channels_;
+      }
+    }
+  }
+
+ private:
+  static constexpr std::int64_t line = 64;
+  const char* at_ = nullptr;
+  std::int64_t channels_ = 0, channel_bytes_ = 0, bytes_ = 0, done_ = 0;
+};
+
+// What the blocks of one tile share.
+template <typename E, typename T = compute_type<E>>
+struct Tile {
+  const T* x;  // packed channel 0, first position of the run
+  std::int64_t row_length;
+  std::int64_t c_in;
+  std::int64_t positions;
+  const TapList<T>* taps;
+  E* y;  // channel 0, at the tile
+  std::int64_t y_channel;
+  const Place* places;                 // of each vector of positions in y
+  const std::int64_t* position_place;  // of each position in y
+  bool stream;                         // whole vectors past the caches
+};
+
+// What the blocks of one group of output channels share.
+template <typename T>
+struct Panel {
+  std::int64_t first;  // output channel
+  const T* alpha;      // [c_in][rows]
+  const T* c;          // [columns][rows]
+  const T* bias;       // [rows]
+};
+
+// Stores vectors that have no contiguous place, or lie over the end: `rows` of them, one for each output channel.
+template <typename E, typename T = compute_type<E>>
+__attribute__((noinline)) void scatter(const Tile<E>& tile, E* y, std::int64_t first, const T* sums, int rows) {
+  using S = Simd<T>;
+  const std::int64_t valid = std::min<std::int64_t>(S::width, tile.positions - first);
+  if (valid <= 0) return;
+  const Place& place = tile.places[first / S::width];
+  const std::int64_t split = std::min(place.split, valid);
+  for (int r = 0; r < rows; ++r, sums += S::width, y += tile.y_channel) {
+    if (place.split > 0) {
+      const auto v = S::load(sums);
+      S::store_lanes(y + place.first, v, 0, split);
+      if (split < valid) S::store_lanes(y + place.second, v, split, valid);
+    } else {
+      for (std::int64_t p = 0; p < valid; ++p) {
+        const std::int64_t to = tile.position_place[first + p];
+        if (to != no_place) y[to] = static_cast<E>(sums[p]);
+      }
+    }
+  }
+}
+
+template <typename E, typename T, int rows>
+LEANCORE_INLINE void store_block(const Tile<E>& tile, E* y, std::int64_t q, const Sums<T, rows, block_vectors>& sums) {
+  using S = Simd<T>;
+#pragma GCC unroll 4
+  for (int v = 0; v < block_vectors; ++v) {
+    const std::int64_t first = q + v * S::width;
+    const Place& place = tile.places[first / S::width];
+    if (first + S::width <= tile.positions && place.split == S::width) {
+      E* to = y + place.first;
+      if (tile.stream) {
+#pragma GCC unroll 16
+        for (int r = 0; r < rows; ++r, to += tile.y_channel) S::stream(to, sums[r][v]);
+      } else {
+#pragma GCC unroll 16
+        for (int r = 0; r < rows; ++r, to += tile.y_channel) S::store(to, sums[r][v]);
+      }
+    } else {
+      T lanes[rows * S::width];
+#pragma GCC unroll 16
+      for (int r = 0; r < rows; ++r) S::store(lanes + r * S::width, sums[r][v]);
+      scatter<E>(tile, y, first, lanes, rows);
+    }
+  }
+}
+
+template <typename T, int rows>
+LEANCORE_INLINE void add_taps(Sums<T, rows, block_vectors>& sums, const TapList<T>& taps, const T* own,
+                              std::int64_t row_length, const T* c, std::int64_t q) {
+  using S = Simd<T>;
+  for (int t = 0; t < taps.count; ++t) {
+    const Tap<T>& tap = taps.taps[t];
+    const T* neighbour = own + tap.offset;
+    const T* weights = c + tap.column * rows;
+    if (tap.mask == nullptr) {
+#pragma GCC unroll 16
+      for (int r = 0; r < rows; ++r, neighbour += row_length) {
+        const T weight = weights[r];
+#pragma GCC unroll 4
+        for (int v = 0; v < block_vectors; ++v) sums[r][v] += weight * S::load(neighbour + v * S::width);
+      }
+    } else {
+      // The sum is selected, not the neighbour: a neighbour outside is not multiplied (no 0 * Inf).
+      typename S::mask exists[block_vectors];
+#pragma GCC unroll 4
+      for (int v = 0; v < block_vectors; ++v) exists[v] = S::mask_at(tap.mask, q + v * S::width);
+#pragma GCC unroll 16
+      for (int r = 0; r < rows; ++r, neighbour += row_length) {
+        const auto weight = S::broadcast(weights[r]);
+#pragma GCC unroll 4
+        for (int v = 0; v < block_vectors; ++v) {
+          sums[r][v] = S::add_product(exists[v], sums[r][v], weight, S::load(neighbour + v * S::width));
+        }
+      }
+    }
+  }
+}
+
+template <typename E, int rows, bool with_stencil>
+void forward_block(const Tile<E>& tile, const Panel<compute_type<E>>& panel, std::int64_t q) {
+  using T = compute_type<E>;
+  using S = Simd<T>;
+  Sums<T, rows, block_vectors> sums;
+#pragma GCC unroll 16
+  for (int r = 0; r < rows; ++r) {
+#pragma GCC unroll 4
+    for (int v = 0; v < block_vectors; ++v) sums[r][v] = S::broadcast(panel.bias[r]);
+  }
+  multiply_add<T, rows, block_vectors>(sums, ByColumns<T, rows>{panel.alpha, rows}, tile.x + q, tile.row_length,
+                                       tile.c_in);
+  if constexpr (with_stencil) {
+    add_taps<T, rows>(sums, *tile.taps, tile.x + panel.first * tile.row_length + q, tile.row_length, panel.c, q);
+  }
+  store_block<E, T, rows>(tile, tile.y + panel.first * tile.y_channel, q, sums);
+}
+
+template <typename E>
+using ForwardBlock = void (*)(const Tile<E>&, const Panel<compute_type<E>>&, std::int64_t);
+
+template <typename E, bool with_stencil>
+inline constexpr auto forward_blocks =
+    by_rows([](auto rows) -> ForwardBlock<E> { return forward_block<E, rows.value, with_stencil>; });

@@ -1,0 +1,70 @@
+// The one inner loop of the 1x1 convolution and of its weights' gradient:
+//
+//   sums[r][v] += sum over k of a(r, k) * b[k][vector v]
+//
+// a is read as scalars, b as whole vectors, sums stay in registers. Every sum adds its terms in the order of k,
+// whatever block it falls into.
+
+// Sums, vectors of b and one scalar: 15 of 16 registers, or 27 of the 32 that come with 512-bit vectors.
+inline constexpr int block_rows = LEANCORE_VECTOR_BYTES == 64 ? 12 : 6;
+inline constexpr int block_vectors = 2;
+
+// a[k * step + r]
+template <typename T, int rows>
+struct ByColumns {
+  const T* at;
+  std::int64_t step;
+  [[nodiscard]] LEANCORE_INLINE T row(int r) const { return at[r]; }
+  LEANCORE_INLINE void next() { at += step; }
+};
+
+// a[r * step + k]. A base for every three rows: two registers more than one base reach them all.
+template <typename T, int rows>
+class ByRows {
+ public:
+  LEANCORE_INLINE ByRows(const T* a, std::int64_t step) : bytes_(step * static_cast<std::int64_t>(sizeof(T))) {
+    for (int group = 0; group < groups; ++group) {
+      bases_[group] = reinterpret_cast<const char*>(a) + 3 * group * bytes_;
+    }
+  }
+  [[nodiscard]] LEANCORE_INLINE T row(int r) const {
+    return *reinterpret_cast<const T*>(bases_[r / 3] + r % 3 * bytes_);
+  }
+  LEANCORE_INLINE void next() {
+#pragma GCC unroll 8
+    for (int group = 0; group < groups; ++group) bases_[group] += sizeof(T);
+  }
+
+ private:
+  static constexpr int groups = (rows + 2) / 3;
+  const char* bases_[groups];
+  std::int64_t bytes_;
+};
+
+template <typename T, int rows, int vectors>
+using Sums = typename Simd<T>::vec[rows][vectors];
+
+template <typename T, int rows, int vectors, typename A>
+LEANCORE_INLINE void multiply_add(Sums<T, rows, vectors>& sums, A a, const T* b, std::int64_t b_step,
+                                  std::int64_t count) {
+  using S = Simd<T>;
+  for (std::int64_t k = 0; k < count; ++k, a.next(), b += b_step) {
+    typename S::vec right[vectors];
+#pragma GCC unroll 4
+    for (int v = 0; v < vectors; ++v) right[v] = S::load(b + v * S::width);
+#pragma GCC unroll 16
+    for (int r = 0; r < rows; ++r) {
+      const T left = a.row(r);
+#pragma GCC unroll 4
+      for (int v = 0; v < vectors; ++v) sums[r][v] += left * right[v];
+    }
+  }
+}
+
+// Instances of a block for 1..block_rows rows, by height - 1: make(integral_constant<int, rows>) each.
+template <typename Make>
+constexpr auto by_rows(Make make) {
+  return [&]<std::size_t... i>(std::index_sequence<i...>) {
+    return std::array{make(std::integral_constant<int, static_cast<int>(i) + 1>{})...};
+  }(std::make_index_sequence<block_rows>{});
+}

@@ -19,7 +19,6 @@ from torch import Tensor
 from torch._functorch.utils import enable_single_level_autograd_function
 from torch.autograd import Function, forward_ad
 
-import leancore
 from leancore.torch import kernels, operators
 
 
@@ -208,8 +207,8 @@ class _BackwardWeight(Function):
 
 
 def _in_one_pass(*tensors: Tensor) -> bool:
-    """Whether nobody is to differentiate or watch the gradients, and leancore can compute all three at once."""
-    return hasattr(leancore, "backward") and kernels.readable(*tensors) and not _differentiates(*tensors)
+    """Whether nobody is to differentiate or watch the gradients, so that one call may compute all three."""
+    return kernels.readable(*tensors) and not _differentiates(*tensors)
 
 
 def _or_zeros(t: Tensor | None, like: Tensor) -> Tensor:

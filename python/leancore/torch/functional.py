@@ -37,13 +37,12 @@ def lean_conv(
         of x. A neighbour outside x counts as zero. y is channels-last where the channels of x are adjacent in memory,
         contiguous otherwise.
 
-    All tensors are of one dtype that the array functions of leancore support. Reverse mode, forward mode and vmap work
+    All tensors are of one dtype: float32, float64, bfloat16 or float16. Reverse mode, forward mode and vmap work
     to any order, and so do torch.compile, torch.export, autocast and meta tensors: see docs/torch.md.
 
     Raises:
         TypeError: an argument is not a plain, dense floating-point tensor, or the dtypes differ.
         ValueError: shapes, stride, dilation or devices that do not fit.
-        NotImplementedError: a dtype without kernels.
         RuntimeError: x is on a CUDA device that leancore cannot use.
     """
     if has_torch_function_variadic(x, alpha, c, bias):

@@ -84,11 +84,11 @@ def backward_weight(x: Tensor, dy: Tensor, stride: Sequence[int], dilation: Sequ
 def backward(
     x: Tensor, dy: Tensor, alpha: Tensor, c: Tensor, stride: Sequence[int], dilation: Sequence[int]
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """(dx, dalpha, dc) in one pass, where leancore has it."""
+    """(dx, dalpha, dc)."""
     shapes.check_backward_data(dy, alpha, c, x.shape, stride, dilation)
     dx = shapes.empty_in_layout_of(dy, x.shape)
     dalpha, dc = (torch.empty(t.shape, dtype=x.dtype, device=x.device) for t in (alpha, c))
-    leancore.backward(  # type: ignore[attr-defined,unused-ignore]
+    leancore.backward(
         _plain("x", x),
         _plain("dy", dy),
         _plain("alpha", alpha),

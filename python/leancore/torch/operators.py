@@ -11,12 +11,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
-import leancore
 from leancore.torch import kernels, shapes
 
 library = torch.library.Library("leancore", "DEF")
@@ -107,21 +105,9 @@ def _one_by_one(operator: Any, info: Any, in_dims: Any, *args: Any) -> Any:
 # Autocast
 
 
-def _has_half_kernels() -> bool:
-    one = np.ones((1, 1, 1), np.float16)
-    try:
-        leancore.forward(one, one[0], np.ones((1, 2), np.float16))
-    except NotImplementedError:
-        return False
-    return True
-
-
-_HAS_HALF_KERNELS = _has_half_kernels()
-
-
 def autocast(device_type: str, *tensors: Tensor | None) -> Any:
     """The tensors in the dtype of the autocast region, as torch does it for its convolutions; float64 stays."""
-    dtype = torch.get_autocast_dtype(device_type) if _HAS_HALF_KERNELS else torch.float32
+    dtype = torch.get_autocast_dtype(device_type)
     return [t.to(dtype) if t is not None and t.is_floating_point() and t.dtype != torch.float64 else t for t in tensors]
 
 

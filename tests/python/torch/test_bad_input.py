@@ -12,7 +12,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.testing._internal.two_tensor import TwoTensor
 
 from leancore.torch import LeanConv2d, lean_conv
-from torch_helpers import DTYPES, integer_arguments
+from torch_helpers import integer_arguments
 
 NAMES = ("x", "alpha", "c", "bias")
 
@@ -74,12 +74,9 @@ def test_mixed_dtypes(name: str, dtype: torch.dtype) -> None:
         lean_conv(**{**given, name: given[name].to(dtype)})
 
 
-@pytest.mark.parametrize("dtype", [torch.float8_e5m2, torch.float8_e4m3fn, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("dtype", [torch.float8_e5m2, torch.float8_e4m3fn])
 def test_dtypes_without_kernels(dtype: torch.dtype) -> None:
-    if dtype in DTYPES:
-        lean_conv(**{name: t.to(dtype) for name, t in arguments().items()})
-        return
-    with pytest.raises((TypeError, NotImplementedError), match=r"forward: x .*float"):
+    with pytest.raises(TypeError, match=r"forward: x .*float"):
         lean_conv(**{name: t.to(dtype) for name, t in arguments().items()})
 
 

@@ -18,14 +18,12 @@ from torch.utils.flop_counter import register_flop_formula
 from leancore.torch import kernels, shapes
 
 library = torch.library.Library("leancore", "DEF")
-# Compilers must hand over and expect exactly the strides that the fake kernels saw and gave.
-_TAGS = (torch.Tag.pt2_compliant_tag, torch.Tag.needs_exact_strides)
 for _schema in (
     "forward(Tensor x, Tensor alpha, Tensor c, Tensor? bias, int[] stride, int[] dilation) -> Tensor",
     "backward_data(Tensor dy, Tensor alpha, Tensor c, SymInt[] x_shape, int[] stride, int[] dilation) -> Tensor",
     "backward_weight(Tensor x, Tensor dy, int[] stride, int[] dilation) -> (Tensor, Tensor)",
 ):
-    library.define(_schema, tags=_TAGS)
+    library.define(_schema, tags=torch.Tag.pt2_compliant_tag)
 
 forward = torch.ops.leancore.forward.default
 backward_data = torch.ops.leancore.backward_data.default

@@ -1,10 +1,7 @@
-"""A layer under the tools around training: checkpointing, DDP, loaders, determinism, parametrisations, copies."""
+"""A layer under the tools around training: checkpointing, DDP, loaders, determinism, parametrisations."""
 
 from __future__ import annotations
 
-import copy
-import io
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +12,7 @@ from torch.nn.utils import parametrizations, parametrize
 from torch.utils.checkpoint import checkpoint, checkpoint_sequential
 
 from helpers import run_script
-from leancore.torch import LeanConv1d, LeanConv2d, LeanConv3d, LeanConv4d, lean_conv
+from leancore.torch import LeanConv1d, LeanConv2d, LeanConv3d, lean_conv
 from torch_helpers import integers
 
 LAYERS = [LeanConv1d, LeanConv2d, LeanConv3d]
@@ -75,25 +72,6 @@ def test_deterministic_algorithms(layer: Any) -> None:
         torch.use_deterministic_algorithms(before)
     for a, b in zip(once, again, strict=True):
         assert torch.equal(a, b)
-
-
-@pytest.mark.parametrize("layer", [*LAYERS, LeanConv4d])
-def test_copies_of_a_trained_layer(layer: Any) -> None:
-    """Deep copies, pickles and state dicts, with gradients and after a step of an optimizer."""
-    conv = layer(3, 4, stride=2, bias=True)
-    x = torch.randn(2, 3, *[5] * layer.dims)
-    optimizer = torch.optim.AdamW(conv.parameters())
-    conv(x).sum().backward()
-    optimizer.step()
-    file = io.BytesIO()
-    torch.save(conv.state_dict(), file)
-    file.seek(0)
-    loaded = layer(3, 4, stride=2, bias=True)
-    loaded.load_state_dict(torch.load(file, weights_only=True))
-    for other in (copy.deepcopy(conv), pickle.loads(pickle.dumps(conv)), loaded):
-        assert torch.equal(other(x), conv(x))
-        for a, b in zip(gradients(other, other, x), gradients(conv, conv, x), strict=True):
-            assert torch.equal(a, b)
 
 
 class Scaled(nn.Module):

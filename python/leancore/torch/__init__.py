@@ -4,7 +4,8 @@ Importing this package imports torch and leancore, nothing else. `leancore.torch
 `leancore.torch.train` the training loop (it needs the extra `leancore[train]`).
 """
 
+from leancore.torch.decompositions import decompositions
 from leancore.torch.functional import lean_conv
 from leancore.torch.modules import LeanConv1d, LeanConv2d, LeanConv3d, LeanConv4d
 
-__all__ = ["LeanConv1d", "LeanConv2d", "LeanConv3d", "LeanConv4d", "lean_conv"]
+__all__ = ["LeanConv1d", "LeanConv2d", "LeanConv3d", "LeanConv4d", "decompositions", "lean_conv"]

@@ -144,9 +144,28 @@ def _peers(options: argparse.Namespace) -> list[Peer]:
     return choose(options.peers or DEFAULT_PEERS[options.command], compiled=options.compile)
 
 
-def _begin(options: argparse.Namespace) -> dict[str, Any]:
+def _begin(options: argparse.Namespace, seconds: float = 0.5) -> dict[str, Any]:
+    """A document with the machine and its limits, which are printed."""
     document = report.document(options.command, options.device)
     report.heading(document, markdown=options.markdown)
+    settings = _settings(options).resolved()
+    if options.device == "cuda":
+        probes = [probe for dtype in ("float32", "bfloat16") for probe in cuda_probes(dtype)]
+    else:
+        both = ("float32", "float64")
+        probes = [p for n in sorted({1, settings.threads}) for p in cpu_probes(n, both, plain=True)]
+    samples = interleave(
+        [probe.turn() for probe in probes],
+        min(seconds, settings.seconds),
+        at_least=settings.at_least,
+        clock=wall_clock if options.device == "cpu" else cuda_clock,
+    )
+    set_threads(settings.threads)
+    document["limits"] = [report.limit_record(p, s) for p, s in zip(probes, samples, strict=True)]
+    report.limits_table(document["limits"], markdown=options.markdown)
+    print()
+    for warning in report.warnings(document):
+        print(f"leancore bench: warning: {warning}", file=sys.stderr)
     return document
 
 
@@ -179,23 +198,7 @@ def _run(
 
 
 def _limits(options: argparse.Namespace) -> int:
-    document, settings = _begin(options), _settings(options).resolved()
-    if options.device == "cuda":
-        probes = [probe for dtype in ("float32", "bfloat16") for probe in cuda_probes(dtype)]
-    else:
-        both = ("float32", "float64")
-        probes = [p for n in sorted({1, settings.threads}) for p in cpu_probes(n, both, plain=True)]
-    with report.progress(1) as begin:
-        samples = interleave(
-            [probe.turn() for probe in probes],
-            settings.seconds,
-            at_least=settings.at_least,
-            clock=wall_clock if options.device == "cpu" else cuda_clock,
-            tick=begin("limits"),
-        )
-    document["limits"] = [report.limit_record(p, s) for p, s in zip(probes, samples, strict=True)]
-    report.limits_table(document["limits"], markdown=options.markdown)
-    return _end(options, document)
+    return _end(options, _begin(options, seconds=math.inf))
 
 
 def _op(options: argparse.Namespace) -> int:

@@ -5,6 +5,8 @@ The limits are candidates like any other: they take turns with the operators, so
 
 from __future__ import annotations
 
+import functools
+import math
 import mmap
 import os
 import time
@@ -94,15 +96,23 @@ def roofline(probes: list[Probe], samples: list[list[float]], dtype: str, thread
 
 def _multiply_add(threads: int, dtype: str) -> Probe:
     isa = instruction_set()
+    rounds = _rounds(threads, dtype, isa)
+    amount = _core.run_multiply_add(rounds, threads, dtype, isa)
+    return Probe(
+        f"multiply-add {dtype}", "flop", amount, threads, lambda: _core.run_multiply_add(rounds, threads, dtype, isa)
+    )
 
-    def run(rounds: int) -> float:
-        return _core.run_multiply_add(rounds, threads, dtype, isa)
 
+@functools.cache
+def _rounds(threads: int, dtype: str, isa: str) -> int:
+    """As many as take about 4 ms when nothing disturbs: long against waking a team of threads."""
     set_threads(max(threads, leancore.max_threads()))
-    begin = time.perf_counter()
-    run(2000)
-    rounds = max(1, int(2000 * 2e-3 / (time.perf_counter() - begin)))  # about 2 ms
-    return Probe(f"multiply-add {dtype}", "flop", run(rounds), threads, lambda: run(rounds))
+    quickest = math.inf
+    for _ in range(9):
+        begin = time.perf_counter()
+        _core.run_multiply_add(4000, threads, dtype, isa)
+        quickest = min(quickest, time.perf_counter() - begin)
+    return max(1, int(4000 * 4e-3 / quickest))
 
 
 def _copy(threads: int, *, streaming: bool) -> Probe:
@@ -117,23 +127,20 @@ def _copy(threads: int, *, streaming: bool) -> Probe:
     )
 
 
-_ROWS: list[Any] = []
-
-
-def _rows() -> list[Any]:
+@functools.cache
+def _rows() -> tuple[Any, Any]:
     """Two rows of float32, each four times the last-level cache, in huge pages where the system has them."""
     import numpy as np
 
-    if not _ROWS:
-        nbytes = min(max(4 * last_level_cache(), 2**26), 2**30)
-        for _ in range(2):
-            memory = mmap.mmap(-1, nbytes)
-            if hasattr(mmap, "MADV_HUGEPAGE"):
-                memory.madvise(mmap.MADV_HUGEPAGE)
-            row = np.frombuffer(memory, np.float32)
-            row.fill(1)
-            _ROWS.append(row)
-    return _ROWS
+    def row() -> Any:
+        memory = mmap.mmap(-1, min(max(4 * last_level_cache(), 2**26), 2**30))
+        if hasattr(mmap, "MADV_HUGEPAGE"):
+            memory.madvise(mmap.MADV_HUGEPAGE)
+        result = np.frombuffer(memory, np.float32)
+        result.fill(1)
+        return result
+
+    return row(), row()
 
 
 def last_level_cache() -> int:

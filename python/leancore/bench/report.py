@@ -224,11 +224,24 @@ def heading(report: dict[str, Any], *, markdown: bool) -> None:
         f"limits by {facts['instruction_set_of_limits']}",
         f"{versions}, Python {facts['python']}",
     ]
-    if not facts["memory_reused"]:
-        lines.append("memory is not reused between calls (see docs/performance.md): large outputs take longer")
     for line in lines:
         print(line + ("  " if markdown else ""))
     print()
+
+
+def warnings(report: dict[str, Any]) -> list[str]:
+    """What makes the numbers of a run doubtful."""
+    found = []
+    if not report["machine"]["memory_reused"]:
+        found.append("memory is not reused between calls: large outputs take longer (see docs/performance.md)")
+    peaks = {r["threads"]: r["rate"]["median"] for r in report["limits"] if r["name"] == "multiply-add float32"}
+    threads = max(peaks, default=1)
+    if threads > 1 and peaks[threads] < 0.75 * threads * peaks[1]:
+        found.append(
+            f"{threads} threads multiply only {peaks[threads] / peaks[1]:.1f} times as fast as one: something else "
+            "uses the processors, or there are fewer of them than threads"
+        )
+    return found
 
 
 # Figure 1
@@ -271,19 +284,23 @@ def figure1_plot(report: dict[str, Any], path: Path) -> None:
     from matplotlib.figure import Figure
 
     panels = [(title, *relative_times(report, operation)) for operation, title in FIGURE1_PANELS]
-    figure = Figure(figsize=(11, 4.4), layout="constrained")
+    figure = Figure(figsize=(11, 4.6), layout="constrained")
     for axes, (title, layers, lines) in zip(figure.subplots(1, 2, sharey=True), panels, strict=True):
-        drawn = {peer: values for peer, values in lines.items() if not all(math.isnan(v) for v in values)}
+        drawn = {peer: values for peer, values in lines.items() if peer != "dense" and not all(map(math.isnan, values))}
+        families = list(dict.fromkeys(peer.removesuffix("-cl") for peer in drawn if peer != "leancore"))
         width = 0.8 / max(1, len(drawn))
         for k, (peer, values) in enumerate(drawn.items()):
             places = [i + (k - (len(drawn) - 1) / 2) * width for i in range(len(layers))]
-            axes.bar(places, values, width, label=peer, color="black" if peer == "leancore" else f"C{k % 10}")
-        axes.axhline(1, color="grey", linewidth=0.8)
+            color = "black" if peer == "leancore" else f"C{families.index(peer.removesuffix('-cl')) % 10}"
+            axes.bar(places, values, width, label=peer, color=color, alpha=0.5 if peer.endswith("-cl") else 1)
+        axes.axhline(1, color="grey", linewidth=1, label="dense 3x3")
         axes.set_yscale("log")
+        axes.yaxis.set_major_formatter("{x:g}")
         axes.set_xticks(range(len(layers)), layers)
         axes.set_xlabel("channels @ side")
         axes.set_title(title)
         axes.grid(axis="y", alpha=0.3)
+        axes.set_axisbelow(True)
     figure.axes[0].set_ylabel("time / time of the dense 3x3")
     handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=min(6, max(1, len(labels))), fontsize="small")

@@ -40,11 +40,14 @@ def set_threads(count: int) -> None:
     """Of leancore, and of torch where it is loaded.
 
     Raises:
-        ValueError: this build of leancore cannot change its number of threads while it runs.
+        ValueError: no positive number, or this build of leancore cannot change its number of threads while it runs.
     """
-    if "torch" in sys.modules:
-        sys.modules["torch"].set_num_threads(count)
-    if leancore.thread_backend() == "openmp" and sys.platform == "linux":
+    if count < 1:
+        raise ValueError(f"threads: {count} asked for, expected 1 or more")
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.get_num_threads() != count:
+        torch.set_num_threads(count)
+    if leancore.max_threads() != count and leancore.thread_backend() == "openmp" and sys.platform == "linux":
         # By the name that leancore is linked to: the copy that is loaded already.
         ctypes.CDLL("libgomp.so.1").omp_set_num_threads(count)
     if leancore.max_threads() != count:

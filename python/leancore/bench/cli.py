@@ -39,6 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if options.command == "show":
             return _show(options)
+        _require_folders(options)
         _require_device(options.device)
         if own_process:
             restart_with_reused_memory()
@@ -122,6 +123,13 @@ def _shape(text: str) -> tuple[int, ...]:
         raise argparse.ArgumentTypeError(f"{text!r} is not N,c_in,extents, such as 16,32,256,256") from None
 
 
+def _require_folders(options: argparse.Namespace) -> None:
+    """Before minutes of measuring rather than after."""
+    for path in (options.json, getattr(options, "plot", None)):
+        if path is not None and (path.is_dir() or not path.parent.is_dir()):
+            raise ValueError(f"{path}: not a file in a folder that exists")
+
+
 def _require_device(device: str) -> None:
     if device == "cpu":
         return
@@ -141,7 +149,10 @@ def _settings(options: argparse.Namespace) -> Settings:
 
 
 def _peers(options: argparse.Namespace) -> list[Peer]:
-    return choose(options.peers or DEFAULT_PEERS[options.command], compiled=options.compile)
+    names = options.peers or DEFAULT_PEERS[options.command]
+    if options.quick and not options.peers:  # the slowest ones in one layout only
+        names = [name for name in names if not (name.startswith("expanded") and name.endswith("-cl"))]
+    return choose(names, compiled=options.compile)
 
 
 def _begin(options: argparse.Namespace, seconds: float = 0.5) -> dict[str, Any]:
@@ -206,12 +217,14 @@ def _op(options: argparse.Namespace) -> int:
     geometry = (options.dtype, options.layout, options.stride, options.dilation)
     channels = str(options.shape[1]) if c_out == options.shape[1] else f"{options.shape[1]}-{c_out}"
     case = Case(f"{channels}@{'x'.join(str(n) for n in options.shape[2:])}", options.shape, c_out, *geometry)
+    _peers(options)  # an unknown name is an error before anything is measured
     document = _begin(options)
     _run(options, document, [case.small() if options.quick else case], options.op)
     return _end(options, document)
 
 
 def _layers(options: argparse.Namespace) -> int:
+    _peers(options)
     document = _begin(options)
     cases = [case.small() if options.quick else case for case in networks()]
     _run(options, document, cases, ["forward", "backward_data", "backward_weight"])
@@ -221,10 +234,10 @@ def _layers(options: argparse.Namespace) -> int:
 def _figure1(options: argparse.Namespace) -> int:
     if not installed("torch"):
         raise ValueError("figure1 compares with torch's dense convolution: pip install 'leancore[bench]'")
-    document = _begin(options)
     names = [peer.name for peer in _peers(options)]
     if "dense" not in names:
         raise ValueError("figure1 is relative to the peer dense: name it among --peers")
+    document = _begin(options)
     cases = [_fitting(case, names, options) for case in figure1(options.batch or FIGURE1_BATCH)]
     document["caption"] = _caption(cases, document)
     _run(options, document, cases, [operation for operation, _ in report.FIGURE1_PANELS])

@@ -143,7 +143,7 @@ def _require_device(device: str) -> None:
 
 
 def _settings(options: argparse.Namespace) -> Settings:
-    quick = Settings(seconds=0.1, at_least=3, patience=0.5)
+    quick = Settings(seconds=0.1, at_least=3, patience=1.0)
     settings = replace(quick if options.quick else Settings(), threads=options.threads, device=options.device)
     return replace(settings, seconds=options.seconds) if options.seconds else settings
 
@@ -252,8 +252,9 @@ def _fitting(case: Case, peers: Sequence[str], options: argparse.Namespace) -> C
         return case
     if options.quick:
         return case.small()
-    # In units of x: inputs and outputs in two layouts, and the 6 times wider images of the expanded peers.
-    units = 20 + 40 * any(name.startswith("expanded") for name in peers)
+    # The most that a run holds, in units of x (measured, 84 with the expanded peers): inputs and outputs in two layouts,
+    # for the check as well, and the 6 times wider images inside and behind the expanded peers.
+    units = 30 + 70 * any(name.startswith("expanded") for name in peers)
     image = math.prod(case.shape[1:]) * ITEM_SIZES[case.dtype]
     batch = case.batch
     while batch > 1 and batch * image * units > 0.9 * report.free_memory(options.device):

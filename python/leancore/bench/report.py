@@ -220,7 +220,7 @@ def heading(report: dict[str, Any], *, markdown: bool) -> None:
     facts = report["machine"]
     versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items() if version)
     lines = [
-        f"{facts.get('device', facts['processor'])}, {facts['cpus']} CPUs, {facts['threads']} threads, "
+        f"{facts.get('device', facts['processor'])}, CPUs: {facts['cpus']}, threads: {facts['threads']}, "
         f"limits by {facts['instruction_set_of_limits']}",
         f"{versions}, Python {facts['python']}",
     ]

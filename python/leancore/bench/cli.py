@@ -252,8 +252,8 @@ def _fitting(case: Case, peers: Sequence[str], options: argparse.Namespace) -> C
         return case
     if options.quick:
         return case.small()
-    # The most that a run holds, in units of x (measured, 84 with the expanded peers): inputs and outputs in two layouts,
-    # for the check as well, and the 6 times wider images inside and behind the expanded peers.
+    # The most that a run holds, in units of x (84 were measured with the expanded peers): inputs and outputs in two
+    # layouts, for the check as well, and the 6 times wider images inside and behind the expanded peers.
     units = 30 + 70 * any(name.startswith("expanded") for name in peers)
     image = math.prod(case.shape[1:]) * ITEM_SIZES[case.dtype]
     batch = case.batch

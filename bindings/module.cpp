@@ -11,6 +11,7 @@
 #include "dlpack_import.hpp"
 #include "errors.hpp"
 #include "leancore/leancore.hpp"
+#include "limits.hpp"
 #include "status.hpp"
 
 namespace nb = nanobind;
@@ -387,6 +388,7 @@ NB_MODULE(_core, m) {
   m.def("thread_backend", &thread_backend, "\"openmp\", \"std\" or \"serial\".");
   m.def("cuda_status", &cuda_status,
         "\"built without CUDA\", or the state of the driver and the compiled architectures.");
+  add_limits(m);
 }
 
 }  // namespace leancore::python

@@ -1,4 +1,4 @@
-"""The command `leancore`: `train` and `info`."""
+"""The command `leancore`: `train`, `bench` and `info`."""
 
 from __future__ import annotations
 
@@ -16,14 +16,20 @@ _TRAIN_NEEDS = ("torch", "lightning_fabric", "jsonargparse", "rich", "safetensor
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line (by default that of the process) and return its exit status."""
+    own_process = arguments is None
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     if arguments[:1] == ["train"]:  # it has a parser of its own, from the options of a training run
         return _train(arguments[1:])
+    if arguments[:1] == ["bench"]:
+        from leancore.bench.cli import main as bench_main
+
+        return bench_main(None if own_process else arguments[1:])
 
     parser = argparse.ArgumentParser(prog="leancore", description="The lean convolution.")
     parser.add_argument("--version", action="version", version=f"leancore {metadata.version('leancore')}")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("train", help="train a network (needs leancore[train]); see leancore train --help")
+    commands.add_parser("bench", help="speed, against this machine's limits and other libraries; see leancore bench -h")
     info = commands.add_parser("info", help="versions, instruction sets, threads and CUDA, as seen here")
     info.add_argument(
         "--torch", action="store_true", help="import torch first, to see the thread runtime that the two share"

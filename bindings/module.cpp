@@ -159,11 +159,11 @@ nb::object py_forward(nb::handle x, nb::handle alpha, nb::handle c, nb::handle b
   ImportedArray x_in, alpha_in, c_in, bias_in, y_out;
   x_in.import(x, {function, "x"});
   alpha_in.import(alpha, {function, "alpha"});
-  c_in.import(c, {function, "c"});
+  if (!c.is_none()) c_in.import(c, {function, "c"});
   if (!bias.is_none()) bias_in.import(bias, {function, "bias"});
 
   ConvDesc desc;
-  raise_if_failed(describe_forward(x_in.view(), alpha_in.view(), c_in.view(),
+  raise_if_failed(describe_forward(x_in.view(), alpha_in.view(), c.is_none() ? nullptr : &c_in.view(),
                                    bias.is_none() ? nullptr : &bias_in.view(),
                                    geometry_of(function, x_in.view(), stride, dilation), desc));
   nb::object y = output(out, allocate, Output::y, desc);
@@ -182,7 +182,7 @@ nb::object py_backward_data(nb::handle dy, nb::handle alpha, nb::handle c, nb::h
   ImportedArray dy_in, alpha_in, c_in, dx_out;
   dy_in.import(dy, {function, "dy"});
   alpha_in.import(alpha, {function, "alpha"});
-  c_in.import(c, {function, "c"});
+  if (!c.is_none()) c_in.import(c, {function, "c"});
 
   // The shape of out says what x_shape would; without both, the extents are those of dy times the stride.
   std::int64_t shape[max_axes] = {};
@@ -201,7 +201,7 @@ nb::object py_backward_data(nb::handle dy, nb::handle alpha, nb::handle c, nb::h
   ConvDesc desc;
   const Geometry geometry = geometry_of(function, dy_in.view(), stride, dilation);
   const auto describe = [&](const std::int64_t* x_extents) {
-    return describe_backward_data(dy_in.view(), alpha_in.view(), c_in.view(), geometry, x_extents, desc);
+    return describe_backward_data(dy_in.view(), alpha_in.view(), c.is_none() ? nullptr : &c_in.view(), geometry, x_extents, desc);
   };
   Status status = describe(axes > 2 ? shape + 2 : nullptr);
   // Where the fault is with the shape of out, bind_output says so.
@@ -342,7 +342,7 @@ NB_MODULE(_core, m) {
   m.def("forward", &py_forward, "x"_a.none(), "alpha"_a.none(), "c"_a.none(), "bias"_a.none() = nb::none(),
         "out"_a.none() = nb::none(), "allocate"_a.none() = nb::none(), "stride"_a.none() = 1, "dilation"_a.none() = 1,
         "implementation"_a.none() = nb::none(),
-        nb::sig("def forward(x: object, alpha: object, c: object, bias: object | None = None, "
+        nb::sig("def forward(x: object, alpha: object, c: object | None, bias: object | None = None, "
                 "out: object | None = None, allocate: "
                 "collections.abc.Callable[[tuple[int, ...]], object] | None = None, "
                 "stride: int | collections.abc.Sequence[int] = 1, dilation: int | collections.abc.Sequence[int] = 1, "
@@ -351,7 +351,7 @@ NB_MODULE(_core, m) {
   m.def("backward_data", &py_backward_data, "dy"_a.none(), "alpha"_a.none(), "c"_a.none(),
         "x_shape"_a.none() = nb::none(), "out"_a.none() = nb::none(), "allocate"_a.none() = nb::none(),
         "stride"_a.none() = 1, "dilation"_a.none() = 1, "implementation"_a.none() = nb::none(),
-        nb::sig("def backward_data(dy: object, alpha: object, c: object, "
+        nb::sig("def backward_data(dy: object, alpha: object, c: object | None, "
                 "x_shape: collections.abc.Sequence[int] | None = None, out: object | None = None, allocate: "
                 "collections.abc.Callable[[tuple[int, ...]], object] | None = None, "
                 "stride: int | collections.abc.Sequence[int] = 1, dilation: int | collections.abc.Sequence[int] = 1, "

@@ -18,6 +18,7 @@ static_assert(offsetof(ConvDesc, extents) == offsetof(leancore_conv_desc, extent
 static_assert(offsetof(ConvDesc, x_strides) == offsetof(leancore_conv_desc, x_strides));
 static_assert(offsetof(ConvDesc, bias_stride) == offsetof(leancore_conv_desc, bias_stride));
 static_assert(offsetof(ConvDesc, dc_strides) == offsetof(leancore_conv_desc, dc_strides));
+static_assert(offsetof(ConvDesc, stencil) == offsetof(leancore_conv_desc, stencil));
 static_assert(sizeof(Context) == sizeof(leancore_context));
 static_assert(offsetof(Context, workspace) == offsetof(leancore_context, workspace));
 static_assert(offsetof(Context, implementation) == offsetof(leancore_context, implementation));

@@ -258,9 +258,11 @@ Status take_geometry(const char* call, const Geometry& geometry, ConvDesc& d) {
 
 // alpha (c_out, c_in) and c (min(c_in, c_out), 2 dims); `leading` (x or dy) fixes one of the channel counts.
 Status take_weights(const char* call, const char* leading_name, const Array& leading, bool leading_is_x,
-                    const Array& alpha, const Array& c, ConvDesc& d) {
+                    const Array& alpha, const Array* c, ConvDesc& d) {
   if (Status status = check_kind(call, "alpha", alpha, leading_name, leading); !status.ok()) return status;
-  if (Status status = check_kind(call, "c", c, leading_name, leading); !status.ok()) return status;
+  if (c) {
+    if (Status status = check_kind(call, "c", *c, leading_name, leading); !status.ok()) return status;
+  }
   const std::int64_t channels = leading.shape[1];
   if (alpha.ndim != 2 || alpha.shape[leading_is_x ? 1 : 0] != channels) {
     char expected[48];
@@ -271,15 +273,17 @@ Status take_weights(const char* call, const char* leading_name, const Array& lea
   }
   d.c_out = alpha.shape[0];
   d.c_in = alpha.shape[1];
-  if (c.ndim != 2 || c.shape[0] != d.diagonal() || c.shape[1] != 2 * d.dims) {
+  take_strides(alpha, d.alpha_strides);
+  d.stencil = c ? 1 : 0;
+  if (!c) return {};
+  if (c->ndim != 2 || c->shape[0] != d.diagonal() || c->shape[1] != 2 * d.dims) {
     return fail(bad,
                 "%s: c has shape %s, expected (min(c_in, c_out), 2 * dims) = (%" PRId64
                 ", %d) from alpha of shape %s and %s of shape %s",
-                call, ShapeText(c).get(), d.diagonal(), 2 * d.dims, ShapeText(alpha).get(), leading_name,
+                call, ShapeText(*c).get(), d.diagonal(), 2 * d.dims, ShapeText(alpha).get(), leading_name,
                 ShapeText(leading).get());
   }
-  take_strides(alpha, d.alpha_strides);
-  take_strides(c, d.c_strides);
+  take_strides(*c, d.c_strides);
   return {};
 }
 
@@ -316,7 +320,7 @@ Status take_dy(const char* call, const Array& x, const Array& dy, std::int64_t c
 
 }  // namespace
 
-Status describe_forward(const Array& x, const Array& alpha, const Array& c, const Array* bias, const Geometry& geometry,
+Status describe_forward(const Array& x, const Array& alpha, const Array* c, const Array* bias, const Geometry& geometry,
                         ConvDesc& desc) noexcept {
   const char* call = "forward";
   ConvDesc d;
@@ -334,7 +338,7 @@ Status describe_forward(const Array& x, const Array& alpha, const Array& c, cons
   return {};
 }
 
-Status describe_backward_data(const Array& dy, const Array& alpha, const Array& c, const Geometry& geometry,
+Status describe_backward_data(const Array& dy, const Array& alpha, const Array* c, const Geometry& geometry,
                               const std::int64_t* x_extents, ConvDesc& desc) noexcept {
   const char* call = "backward_data";
   if (Status status = check_leading(call, "dy", dy); !status.ok()) return status;
@@ -376,7 +380,7 @@ Status describe_backward(const Array& x, const Array& dy, const Array& alpha, co
   const char* call = "backward";
   ConvDesc d;
   if (Status status = take_x(call, x, geometry, d); !status.ok()) return status;
-  if (Status status = take_weights(call, "x", x, true, alpha, c, d); !status.ok()) return status;
+  if (Status status = take_weights(call, "x", x, true, alpha, &c, d); !status.ok()) return status;
   if (Status status = take_dy(call, x, dy, d.c_out, d); !status.ok()) return status;
   desc = d;
   return {};

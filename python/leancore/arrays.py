@@ -39,7 +39,7 @@ Array = TypeVar("Array", bound=SupportsDLPack)
 def forward(
     x: Array,
     alpha: SupportsDLPack,
-    c: SupportsDLPack,
+    c: SupportsDLPack | None,
     *,
     bias: SupportsDLPack | None = None,
     stride: int | Sequence[int] = 1,
@@ -56,7 +56,7 @@ def forward(
     Args:
         x: ``(N, c_in, *spatial)``.
         alpha: ``(c_out, c_in)``, the 1x1 convolution, and with its diagonal the centre of the stencil.
-        c: ``(min(c_in, c_out), 2 * dims)``, the stencils.
+        c: ``(min(c_in, c_out), 2 * dims)``, the stencils; None for a plain 1x1 convolution.
         bias: ``(c_out,)``.
         stride: outputs at every stride-th position; an int, or one for each spatial axis.
         dilation: distance of the taps from the centre; an int, or one for each spatial axis.
@@ -67,7 +67,8 @@ def forward(
     """
     framework = _enter("forward", "x", x)
     _enter("forward", "alpha", alpha)
-    _enter("forward", "c", c)
+    if c is not None:
+        _enter("forward", "c", c)
     if bias is not None:
         _enter("forward", "bias", bias)
     if out is not None:
@@ -79,7 +80,7 @@ def forward(
 def backward_data(
     dy: Array,
     alpha: SupportsDLPack,
-    c: SupportsDLPack,
+    c: SupportsDLPack | None,
     *,
     stride: int | Sequence[int] = 1,
     dilation: int | Sequence[int] = 1,
@@ -103,7 +104,8 @@ def backward_data(
     """
     framework = _enter("backward_data", "dy", dy)
     _enter("backward_data", "alpha", alpha)
-    _enter("backward_data", "c", c)
+    if c is not None:
+        _enter("backward_data", "c", c)
     if out is not None:
         _enter("backward_data", "out", out).refuse_immutable("backward_data")
     dx: Array = _core.backward_data(dy, alpha, c, x_shape, out, functools.partial(framework.like, dy), stride, dilation)

@@ -15,6 +15,7 @@ std::set<std::pair<int, int>> tilings;  // (dims, slice axis) that the sweep has
 template <typename T>
 void compare(leancore::ConvDesc d, test::Random& random) {
   d.dtype = test::dtype_of<T>;
+  if (random.integer(0, 9) == 0) d.stencil = 0;
   const auto layout = static_cast<test::Layout>(random.integer(0, 2));
   test::set_layout(d, layout, random);
   const auto flush = random.integer(0, 1) ? GuardedMemory::Flush::to_end : GuardedMemory::Flush::to_start;

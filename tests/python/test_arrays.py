@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import leancore
+import leancore.reference
 from helpers import DTYPES, HALVES, SMALL, Problem, absolute, bound, geometries, integer_problem, normal_problem
 
 CASES = [(*sizes, g) for sizes in SMALL for g in geometries(len(sizes[3]))]
@@ -159,6 +160,18 @@ def test_x_shape_follows_from_out_or_from_dy() -> None:
     assert leancore.backward_data(p.dy, p.alpha, p.c, stride=2).shape == (2, 3, 6, 8)
     with pytest.raises(ValueError, match=r"backward_data: out \(dx\) has shape \(2, 3, 9, 9\)"):
         leancore.backward_data(p.dy, p.alpha, p.c, stride=2, out=np.empty((2, 3, 9, 9), "f"))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("stride", [1, 2])
+def test_without_a_stencil(stride: int, dtype: Any) -> None:
+    p = integer_problem(2, 5, 3, (6, 7), stride=stride, dtype=dtype)
+    no_stencil = np.zeros_like(p.c, dtype=np.float64)
+    y = leancore.reference.forward(p.x, p.alpha, no_stencil, p.bias, stride=stride)
+    assert np.array_equal(leancore.forward(p.x, p.alpha, None, bias=p.bias, stride=stride), y.astype(dtype))
+    dx = leancore.reference.backward_data(p.dy, p.alpha, no_stencil, stride=stride, x_shape=p.x.shape)
+    got = leancore.backward_data(p.dy, p.alpha, None, stride=stride, x_shape=p.x.shape)
+    assert np.array_equal(got, dx.astype(dtype))
 
 
 def test_stride_and_dilation_take_numpy_integers() -> None:

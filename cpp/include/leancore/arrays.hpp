@@ -25,10 +25,10 @@ struct Geometry {
 
 // Fill all of `desc` but the strides of the output, from the inputs. An array of three axes is the 1-D operator,
 // four the 2-D one, five the 3-D one, six the 4-D one.
-Status describe_forward(const Array& x, const Array& alpha, const Array& c, const Array* bias, const Geometry& geometry,
+Status describe_forward(const Array& x, const Array& alpha, const Array* c, const Array* bias, const Geometry& geometry,
                         ConvDesc& desc) noexcept;
 // x_extents: the spatial extents of dx, or null for those of dy times the stride.
-Status describe_backward_data(const Array& dy, const Array& alpha, const Array& c, const Geometry& geometry,
+Status describe_backward_data(const Array& dy, const Array& alpha, const Array* c, const Geometry& geometry,
                               const std::int64_t* x_extents, ConvDesc& desc) noexcept;
 Status describe_backward_weight(const Array& x, const Array& dy, const Geometry& geometry, ConvDesc& desc) noexcept;
 // alpha has a shape of its own to check, which backward_weight leaves to dy.

@@ -28,7 +28,7 @@ namespace leancore {
 // accepted, and uses fewer threads, down to the size answered for context.threads = 1.
 Status workspace_bytes(Operation operation, const ConvDesc& desc, const Context& context, std::size_t& bytes) noexcept;
 
-// bias may be null.
+// bias may be null. With desc.stencil = 0, c may be.
 Status forward(const ConvDesc& desc, const void* x, const void* alpha, const void* c, const void* bias, void* y,
                const Context& context) noexcept;
 

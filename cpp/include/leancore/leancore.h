@@ -51,6 +51,7 @@ typedef struct {
   int64_t dx_strides[LEANCORE_MAX_AXES]; /* these three: backward alone */
   int64_t dalpha_strides[2];
   int64_t dc_strides[2];
+  int32_t stencil;
 } leancore_conv_desc;
 
 typedef struct {

@@ -96,12 +96,16 @@ struct ConvDesc {
   std::int64_t dx_strides[max_axes] = {};  // these three: backward alone
   std::int64_t dalpha_strides[2] = {};
   std::int64_t dc_strides[2] = {};
+  std::int32_t stencil = 1;  // 0: a plain 1x1 convolution, where c and dc have no rows and may be null
 
   // Extent of y along a spatial axis: that of a 3-wide convolution with padding = dilation.
   [[nodiscard]] constexpr std::int64_t y_extent(int axis) const noexcept {
     return extents[axis] == 0 ? 0 : (extents[axis] - 1) / stride[axis] + 1;
   }
-  [[nodiscard]] constexpr std::int64_t diagonal() const noexcept { return c_in < c_out ? c_in : c_out; }
+  // Channels that have a stencil: the rows of c.
+  [[nodiscard]] constexpr std::int64_t diagonal() const noexcept {
+    return stencil == 0 ? 0 : c_in < c_out ? c_in : c_out;
+  }
 };
 
 // Where and how to run.

@@ -69,7 +69,7 @@ void add_forward_taps(Problem& p, const ConvDesc& d) {
   Residue planes[1 + max_taps];
   p.plane_count = 0;
   find_or_add(planes, p.plane_count, 1, 0);
-  for (int k = 0; k < p.columns(); ++k) {
+  for (int k = 0; k < p.columns() && p.diagonal() > 0; ++k) {
     GridTap tap;
     tap.column = k;
     tap.axis = tap_axis(k, p.dims);
@@ -95,7 +95,7 @@ void add_adjoint_taps(Problem& p, const ConvDesc& d) {
   Residue phases[1 + max_taps];
   p.phase_count = 0;
   find_or_add(phases, p.phase_count, 1, 0);
-  for (int k = 0; k < p.columns(); ++k) {
+  for (int k = 0; k < p.columns() && p.diagonal() > 0; ++k) {
     GridTap tap;
     tap.column = k;
     tap.axis = tap_axis(k, p.dims);
@@ -159,6 +159,7 @@ Problem make_problem(Operation operation, const ConvDesc& desc) {
   p.batch = d.batch;
   p.c_in = adjoint ? d.c_out : d.c_in;
   p.c_out = adjoint ? d.c_in : d.c_out;
+  p.stencil_channels = d.diagonal();
   p.in_channel = adjoint ? d.y_strides[1] : d.x_strides[1];
   p.out_channel = adjoint ? d.x_strides[1] : d.y_strides[1];
   p.in_steps[0] = adjoint ? d.y_strides[0] : d.x_strides[0];

@@ -59,6 +59,7 @@ struct Problem {
   std::int64_t batch = 0;
   std::int64_t c_in = 0;   // channels of `in`
   std::int64_t c_out = 0;  // channels of `out`
+  std::int64_t stencil_channels = 0;
   std::int64_t extents[max_dims] = {};
   std::int64_t in_channel = 0, out_channel = 0;  // strides
   std::int64_t in_steps[max_dims + 1] = {};      // by axis, from one position to the next
@@ -77,7 +78,7 @@ struct Problem {
   std::int64_t c_channel = 0, c_tap = 0;
   std::int64_t bias_stride = 0;
 
-  [[nodiscard]] std::int64_t diagonal() const { return c_in < c_out ? c_in : c_out; }
+  [[nodiscard]] std::int64_t diagonal() const { return stencil_channels; }
   [[nodiscard]] int columns() const { return 2 * dims; }
   [[nodiscard]] std::int64_t axis_extent(int axis) const { return axis == 0 ? batch : extents[axis - 1]; }
   [[nodiscard]] std::int64_t inner_positions(int axis) const;  // of one step along the axis

@@ -17,7 +17,6 @@ from typing import Any, Protocol
 import numpy as np
 
 import leancore
-from leancore import _core
 from leancore.bench.cases import Case
 from leancore.bench.networks import build
 from leancore.bench.problem import Problem, at_tap, taps
@@ -94,8 +93,6 @@ class Lean:
             return "leancore was built without CUDA"
         if not self.stencil and operation != "forward":
             return "only forward"
-        if not self.stencil and "stencil" not in (_core.forward.__doc__ or ""):
-            return "this build cannot switch the stencil off"
         return None
 
     def prepare(self, problem: Problem, case: Case) -> Prepared:
@@ -128,10 +125,7 @@ class _PreparedLean:
         x, alpha, c, geometry = self.x, self.alpha, self.c, self._geometry
         if operation == "forward":
             y = self._like(x, self._problem.case.y_shape)
-            if not self._stencil:
-                core: Any = _core
-                return functools.partial(core.forward, x, alpha, c, out=y, stencil=False, **geometry)
-            return functools.partial(leancore.forward, x, alpha, c, out=y, **geometry)
+            return functools.partial(leancore.forward, x, alpha, c if self._stencil else None, out=y, **geometry)
         dy = self._convert(self._problem.dy())
         dx, dalpha, dc = self._like(x, x.shape), self._like(alpha, alpha.shape), self._like(c, c.shape)
         data = functools.partial(leancore.backward_data, dy, alpha, c, out=dx, **geometry)

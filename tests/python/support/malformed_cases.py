@@ -182,8 +182,11 @@ def newer_minor_version_is_accepted() -> None:
 
 @case
 def none() -> None:
-    # None means "not given" for bias and out.
-    every_place(lambda a: None, TypeError, "is None", only=("x", "alpha", "c", "dy", "dx", "dalpha", "dc"))
+    # None means "not given" for bias and out, and "no stencil" for the c of forward and backward_data.
+    every_place(lambda a: None, TypeError, "is None", only=("x", "alpha", "dy", "dx", "dalpha", "dc"))
+    calls = Calls()
+    raises(TypeError, "c is None", calls.call, "backward", c=None)
+    calls.untouched()
 
 
 @case

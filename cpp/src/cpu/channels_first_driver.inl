@@ -102,7 +102,7 @@ class ChannelsFirst {
     }
     for (int i = 0; i < p_.phase_count; ++i) {
       for (int t = 0; t < p_.phases[i].tap_count; ++t) {
-        const GridTap& tap = p_.phases[i].taps[t];
+        const GridTap& tap = p_.taps_of(p_.phases[i])[t];
         if (tap.axis != plan_.slice_axis) continue;
         before_[tap.plane] = std::max(before_[tap.plane], -tap.shift);
         after_[tap.plane] = std::max(after_[tap.plane], tap.shift);
@@ -217,7 +217,7 @@ class ChannelsFirst {
   void fill_masks() {
     for (int i = 0; i < p_.phase_count; ++i) {
       for (int t = 0; t < p_.phases[i].tap_count; ++t) {
-        const GridTap& tap = p_.phases[i].taps[t];
+        const GridTap& tap = p_.taps_of(p_.phases[i])[t];
         if (tap.axis <= plan_.slice_axis) continue;
         mask_entry* row = masks_ + tap.column * mask_length_;
         std::int64_t at[max_dims + 1] = {};
@@ -331,7 +331,7 @@ class ChannelsFirst {
     std::int64_t ahead = 0;
     for (int i = 0; i < p_.phase_count; ++i) {
       for (int t = 0; t < p_.phases[i].tap_count; ++t) {
-        const GridTap& tap = p_.phases[i].taps[t];
+        const GridTap& tap = p_.taps_of(p_.phases[i])[t];
         if (tap.axis == plan_.slice_axis - 1) ahead = std::max(ahead, tap.shift);
       }
     }
@@ -364,7 +364,7 @@ class ChannelsFirst {
     };
     for (int i = 0; i < p_.phase_count; ++i) {
       for (int t = 0; t < p_.phases[i].tap_count; ++t) {
-        const GridTap& tap = p_.phases[i].taps[t];
+        const GridTap& tap = p_.taps_of(p_.phases[i])[t];
         if (walked(tap) && exists(tap) && tap.shift != 0) wanted[count++] = neighbour(tap);
       }
     }
@@ -375,7 +375,7 @@ class ChannelsFirst {
     for (int i = 0; i < p_.phase_count; ++i) {
       step.taps[i].count = 0;
       for (int t = 0; t < p_.phases[i].tap_count; ++t) {
-        const GridTap& tap = p_.phases[i].taps[t];
+        const GridTap& tap = p_.taps_of(p_.phases[i])[t];
         if (!exists(tap)) continue;
         const std::int64_t distance =
             walked(tap) ? window.slot(neighbour(tap)) - slot : tap.shift * p_.inner_positions(tap.axis);

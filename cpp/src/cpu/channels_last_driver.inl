@@ -250,7 +250,7 @@ class ChannelsLast {
     Side from = in_side();
     std::int64_t farthest = 0;
     for (int t = 0; t < p_.phases[0].tap_count; ++t) {
-      const GridTap& tap = p_.phases[0].taps[t];
+      const GridTap& tap = p_.taps_of(p_.phases[0])[t];
       const bool exists = tap.axis < p_.dims && at[tap.axis] >= tap.begin && at[tap.axis] < tap.end;
       if (exists && parts_ == 1) farthest = std::max(farthest, tap.offset);
     }
@@ -273,9 +273,17 @@ class ChannelsLast {
       const T* bias = bias_;
       over_panels([&](std::int64_t first, std::int64_t channels, std::int64_t vectors, bool stencil) {
         const std::int64_t width = vectors * S::width;
-        const ChannelPanel<E> panel{
-            first,      channels,        alpha,  c, bias, phase.full ? p_.c_in : 0, in_, out_ + phase.offset,
-            phase.taps, phase.tap_count, stream_};
+        const ChannelPanel<E> panel{first,
+                                    channels,
+                                    alpha,
+                                    c,
+                                    bias,
+                                    phase.full ? p_.c_in : 0,
+                                    in_,
+                                    out_ + phase.offset,
+                                    p_.taps_of(phase),
+                                    phase.tap_count,
+                                    stream_};
         alpha += p_.c_in * width;
         if (stencil) c += p_.columns() * width;
         bias += width;
@@ -334,7 +342,7 @@ class ChannelsLast {
     }
     for (int t = 0; t < phase.tap_count; ++t) {
       std::int64_t begin = 0, end = 0;
-      tap_range(phase.taps[t], at, begin, end);
+      tap_range(p_.taps_of(phase)[t], at, begin, end);
       const auto bits_below = [&](std::int64_t position) {
         return (1u << std::clamp<std::int64_t>(position - first, 0, count)) - 1;
       };
@@ -447,7 +455,7 @@ class ChannelsLast {
       const std::int64_t lanes = std::min<std::int64_t>(S::width, p_.diagonal() - j);
       for (std::int64_t line = span.first; line < span.last; ++line) add_dc_line(phase, span, line, j, lanes, sums);
       typename S::vec by_column[max_taps] = {};
-      for (int t = 0; t < phase.tap_count; ++t) by_column[phase.taps[t].column] = sums[t];
+      for (int t = 0; t < phase.tap_count; ++t) by_column[p_.taps_of(phase)[t].column] = sums[t];
       for (int k = 0; k < p_.columns(); ++k) partial.add(dc + k * dc_row_ + j, by_column[k]);
     }
   }
@@ -457,7 +465,7 @@ class ChannelsLast {
                    typename S::vec* sums) const {
     std::int64_t at[max_dims + 1], begin[max_taps], end[max_taps];
     locate(line, at);
-    for (int t = 0; t < phase.tap_count; ++t) tap_range(phase.taps[t], at, begin[t], end[t]);
+    for (int t = 0; t < phase.tap_count; ++t) tap_range(p_.taps_of(phase)[t], at, begin[t], end[t]);
     const E* near = other_ + line_offset(at, other_steps_) + j;
     const E* far = in_ + line_offset(at, p_.in_steps) + j;
     const std::int64_t near_step = other_steps_[p_.dims], far_step = p_.in_steps[p_.dims];
@@ -469,7 +477,7 @@ class ChannelsLast {
           to = std::min(to, begin[t]);
         } else if (end[t] > from) {
           to = std::min(to, end[t]);
-          offsets[count] = phase.taps[t].offset;
+          offsets[count] = p_.taps_of(phase)[t].offset;
           active[count++] = t;
         }
       }

@@ -24,8 +24,8 @@ std::int64_t spread_row(std::int64_t elements, std::int64_t element_size) {
 
 template <typename Visit>
 void over_taps(const Problem& p, Visit visit) {
-  for (int i = 0; i < p.phase_count; ++i) {
-    for (int t = 0; t < p.phases[i].tap_count; ++t) visit(p.phases[i].taps[t]);
+  for (const GridTap& tap : p.taps) {
+    if (tap.begin < tap.end) visit(tap);
   }
 }
 

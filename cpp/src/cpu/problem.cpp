@@ -44,24 +44,16 @@ int find_or_add(Residue (&list)[1 + max_taps], int& count, int axis, std::int64_
   return count++;
 }
 
-// A neighbour that would lie past the grid for every position needs no tap.
-void add_tap(Phase& phase, GridTap tap) {
-  if (tap.begin < tap.end) phase.taps[phase.tap_count++] = tap;
-}
-
 // Taps that reach far get planes of their own.
 void separate_far_taps(Problem& p) {
-  for (int i = 0; i < p.phase_count; ++i) {
-    for (int t = 0; t < p.phases[i].tap_count; ++t) {
-      GridTap& tap = p.phases[i].taps[t];
-      if (-longest_shift <= tap.shift && tap.shift <= longest_shift) continue;
-      Plane& plane = p.planes[p.plane_count] = p.planes[tap.plane];
-      plane.offset += tap.shift * p.in_steps[tap.axis];
-      plane.begin[tap.axis - 1] = tap.begin;
-      plane.extents[tap.axis - 1] = tap.end;
-      tap.plane = p.plane_count++;
-      tap.shift = 0;
-    }
+  for (GridTap& tap : p.taps) {
+    if (-longest_shift <= tap.shift && tap.shift <= longest_shift) continue;
+    Plane& plane = p.planes[p.plane_count] = p.planes[tap.plane];
+    plane.offset += tap.shift * p.in_steps[tap.axis];
+    plane.begin[tap.axis - 1] = tap.begin;
+    plane.extents[tap.axis - 1] = tap.end;
+    tap.plane = p.plane_count++;
+    tap.shift = 0;
   }
 }
 
@@ -79,8 +71,9 @@ void add_forward_taps(Problem& p, const ConvDesc& d) {
     tap.begin = std::max<std::int64_t>(0, ceil_div(-step, d.stride[a]));
     tap.end = std::min(p.extents[a], floor_div(d.extents[a] - 1 - step, d.stride[a]) + 1);
     tap.offset = step * d.x_strides[a + 2];
-    if (tap.begin < tap.end) tap.plane = find_or_add(planes, p.plane_count, tap.axis, residue);
-    add_tap(p.phases[0], tap);
+    if (tap.begin >= tap.end) continue;  // no position has this neighbour
+    tap.plane = find_or_add(planes, p.plane_count, tap.axis, residue);
+    p.taps[p.phases[0].tap_count++] = tap;
   }
   for (int i = 0; i < p.plane_count; ++i) {
     for (int a = 0; a < p.dims; ++a) {
@@ -93,6 +86,8 @@ void add_forward_taps(Problem& p, const ConvDesc& d) {
 
 void add_adjoint_taps(Problem& p, const ConvDesc& d) {
   Residue phases[1 + max_taps];
+  GridTap taps[max_taps];
+  int phase_of[max_taps], count = 0;
   p.phase_count = 0;
   find_or_add(phases, p.phase_count, 1, 0);
   for (int k = 0; k < p.columns() && p.diagonal() > 0; ++k) {
@@ -107,9 +102,17 @@ void add_adjoint_taps(Problem& p, const ConvDesc& d) {
     const std::int64_t extent = std::max<std::int64_t>(0, ceil_div(d.extents[a] - residue, d.stride[a]));
     tap.end = std::min(extent, p.extents[a] - tap.shift);
     tap.offset = tap.shift * d.y_strides[a + 2];
-    if (tap.begin < tap.end) add_tap(p.phases[find_or_add(phases, p.phase_count, tap.axis, residue)], tap);
+    if (tap.begin >= tap.end) continue;
+    taps[count] = tap;
+    phase_of[count++] = find_or_add(phases, p.phase_count, tap.axis, residue);
   }
+  int sorted = 0;
   for (int i = 0; i < p.phase_count; ++i) {
+    p.phases[i].first_tap = sorted;
+    for (int t = 0; t < count; ++t) {
+      if (phase_of[t] == i) p.taps[sorted++] = taps[t];
+    }
+    p.phases[i].tap_count = sorted - p.phases[i].first_tap;
     p.phases[i].full = i == 0;
     for (int a = 0; a < p.dims; ++a) {
       const std::int64_t first = phases[i].axis == a + 1 ? phases[i].value : 0;

@@ -49,8 +49,8 @@ struct Phase {
   std::int64_t offset = 0;
   std::int64_t extents[max_dims] = {};
   bool full = true;  // has the 1x1 part
+  int first_tap = 0;
   int tap_count = 0;
-  GridTap taps[max_taps];
 };
 
 // Axes: 0 the batch, 1..dims the spatial ones.
@@ -68,6 +68,7 @@ struct Problem {
   Plane planes[1 + max_taps];
   int phase_count = 1;
   Phase phases[1 + max_taps];
+  GridTap taps[max_taps];  // by phase
   // backward_data with stride: `out` has positions that no phase reaches, which are zero.
   bool zero_rest = false;
   std::int64_t cell[max_dims] = {};  // positions of `out` along each axis that belong to one of the grid
@@ -79,6 +80,7 @@ struct Problem {
   std::int64_t bias_stride = 0;
 
   [[nodiscard]] std::int64_t diagonal() const { return stencil_channels; }
+  [[nodiscard]] const GridTap* taps_of(const Phase& phase) const { return taps + phase.first_tap; }
   [[nodiscard]] int columns() const { return 2 * dims; }
   [[nodiscard]] std::int64_t axis_extent(int axis) const { return axis == 0 ? batch : extents[axis - 1]; }
   [[nodiscard]] std::int64_t inner_positions(int axis) const;  // of one step along the axis

@@ -118,13 +118,13 @@ def interleave(
     at_least: int,
     patience: float = math.inf,
     clock: Clock = wall_clock,
-    shortest: float = 1e-4,
+    shortest: float = 2e-3,
     tick: Callable[[float], None] = lambda fraction: None,
 ) -> list[list[float]]:
     """Seconds of each candidate at each round: all take turns, each round beginning with another one.
 
     Args:
-        turns: the candidates.
+        turns: the candidates. Each turn begins with a call that is not timed.
         seconds: of measuring, all together, after two rounds to warm up.
         at_least: rounds, however long they take.
         patience: seconds; a candidate whose call takes longer is left out, and gets an empty list.
@@ -135,6 +135,7 @@ def interleave(
 
     def take(index: int, repetitions: int) -> float:
         set_threads(turns[index].threads)
+        turns[index].call()  # not timed: the one before has left other data in the caches, and other threads
         return clock(turns[index].call, repetitions)
 
     quick = [index for index in range(len(turns)) if take(index, 1) <= patience]

@@ -57,7 +57,7 @@ def test_threads_of_each_turn() -> None:
         at_least=1,
         clock=lambda call, repetitions: call() or 1.0,
     )
-    assert seen == [1, 2] * 3
+    assert seen == [1, 1, 2, 2] * 3
 
 
 def test_spread() -> None:

@@ -4,6 +4,8 @@ The wheel of torchvision on PyPI is built for CUDA. Beside a torch without CUDA 
 and the import ends at the first operator that it wants to describe. Its models and transforms need none of these.
 """
 
+# mypy: disable-error-code="no-untyped-call"
+
 from __future__ import annotations
 
 import importlib

@@ -61,11 +61,10 @@ class Moments:
         padded = F.pad(x, padding)
 
         def shifted(offsets: Sequence[int]) -> Tensor:
-            where = (
-                slice((1 + o) * d, (1 + o) * d + n, s)
-                for o, d, n, s in zip(offsets, self.dilation, x.shape[2:], self.stride, strict=True)
-            )
-            return padded[(slice(None), slice(None), *where)]
+            axes = zip(offsets, self.dilation, x.shape[2:], self.stride, strict=True)
+            where: list[Any] = [...]
+            where += [slice((1 + o) * d, (1 + o) * d + n, s) for o, d, n, s in axes]
+            return padded[tuple(where)]
 
         return shifted((0,) * self.dims), [shifted(tap)[:, :m] for tap in taps(self.dims)]
 

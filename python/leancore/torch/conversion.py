@@ -1,5 +1,7 @@
 """Making a network lean: every convolution that a lean one can stand for is replaced, in place."""
 
+# mypy: disable-error-code="no-untyped-call"
+
 from __future__ import annotations
 
 import contextlib
@@ -147,33 +149,24 @@ def convert(
 
     root = root_of(model)
     dense, left = _eligible(root, filter_fn)
-    parameters_before = _parameters(model)
-    flops = _count_flops(root, dense, example_inputs) if example_inputs is not None else None
+    flops = None if example_inputs is None else _count_flops(root, dense, example_inputs)
+    parameters = _parameters(model)
     layers = [(slot, _lean(slot.module, init)) for slot in dense]
-    if init == "calibrate":
-        try:
-            with _evaluating(model):
-                fitted = calibrate(lambda batch: _call(root[0], batch), batches, layers)
-        except BaseException:
-            for slot in dense:
-                slot.install(slot.module)
-            raise
-    replaced = []
+    for slot, lean in layers:
+        carry_over(slot.module, lean)
+    fitted = _calibrate(root, batches, layers) if batches else set()
     for slot, lean in layers:
         slot.install(lean)
-        carry_over(slot.module, lean)
+
+    def replaced(slot: Slot, lean: LeanConv) -> Replaced:
         used: Init = "project" if init == "calibrate" and lean not in fitted else init
+        sizes = _parameters(slot.module), _parameters(lean)
         counted = (None, None) if flops is None else flops.of(slot.module, lean)
-        replaced.append(
-            Replaced(
-                slot.names, _text(slot.module), _text(lean), used, *map(_parameters, (slot.module, lean)), *counted
-            )
-        )
-    after = None if flops is None else flops.total - sum(_difference(r) for r in replaced)
-    report = ConversionReport(
-        tuple(replaced), tuple(left), parameters_before, _parameters(root), flops and flops.total, after
-    )
-    return root[0], report  # type: ignore[return-value]
+        return Replaced(slot.names, _text(slot.module), _text(lean), used, *sizes, *counted)
+
+    rows = tuple(replaced(slot, lean) for slot, lean in layers)
+    totals = (None, None) if flops is None else (flops.total, flops.total - sum(map(_saved_flops, rows)))
+    return root[0], ConversionReport(rows, tuple(left), parameters, _parameters(root), *totals)  # type: ignore[return-value]
 
 
 # Which convolutions
@@ -265,15 +258,25 @@ def _lean(dense: nn.Module, init: Init) -> LeanConv:
             lean.alpha.copy_(alpha)
             lean.c.copy_(c)
             if lean.bias is not None:
-                lean.bias.copy_(dense.bias)
+                lean.bias.copy_(dense.bias)  # type: ignore[arg-type]
     lean.alpha.requires_grad_(weight.requires_grad)
     lean.c.requires_grad_(weight.requires_grad)
     if lean.bias is not None:
-        lean.bias.requires_grad_(dense.bias.requires_grad)
+        lean.bias.requires_grad_(dense.bias.requires_grad)  # type: ignore[union-attr]
     return lean
 
 
 # Running the model
+
+
+def _calibrate(root: nn.Sequential, batches: list[Any], layers: list[tuple[Slot, LeanConv]]) -> set[LeanConv]:
+    try:
+        with _evaluating(root):
+            return calibrate(lambda batch: _call(root[0], batch), batches, layers)
+    except BaseException:
+        for slot, _ in layers:
+            slot.install(slot.module)
+        raise
 
 
 def _call(model: nn.Module, inputs: Any) -> Any:
@@ -324,7 +327,7 @@ def _count_flops(root: nn.Sequential, dense: list[Slot], inputs: Any) -> _Flops:
     return _Flops(counter.get_total_flops(), positions)
 
 
-def _difference(replaced: Replaced) -> int:
+def _saved_flops(replaced: Replaced) -> int:
     return (replaced.flops_before or 0) - (replaced.flops_after or 0)
 
 

@@ -1,15 +1,17 @@
 """Lean layers as plain convolutions, for exporters and quantisers which know no others."""
 
+# mypy: disable-error-code="no-untyped-call"
+
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 
 from leancore.torch.modules import LeanConv1d, LeanConv2d, LeanConv3d, LeanConv4d
 from leancore.torch.replace import Slot, carry_over, root_of, slots_of
-from leancore.torch.stencil import tap_indices
+from leancore.torch.stencil import entry, tap_indices
 
 _Module = TypeVar("_Module", bound=nn.Module)
 _Lean = LeanConv1d | LeanConv2d | LeanConv3d
@@ -31,41 +33,36 @@ class StandardLeanConv(nn.Module):
         conv, dims, m = _CONVS[type(lean)], lean.dims, min(lean.c_in, lean.c_out)
         self.m, self.c_in = m, lean.c_in
         kind = {"device": lean.alpha.device, "dtype": lean.alpha.dtype}
-        bias = lean.bias is not None
 
-        def pointwise(c_out: int) -> nn.Module:
-            made: nn.Module = nn.utils.skip_init(conv, lean.c_in, c_out, 1, stride=lean.stride, bias=bias, **kind)
-            return made
+        def pointwise(rows: slice) -> nn.Conv2d:
+            alpha = lean.alpha[rows]
+            made = nn.utils.skip_init(
+                conv, lean.c_in, len(alpha), 1, stride=lean.stride, bias=lean.bias is not None, **kind
+            )
+            made.weight.copy_(alpha.reshape(made.weight.shape)).requires_grad_(lean.alpha.requires_grad)
+            if lean.bias is not None:
+                made.bias.copy_(lean.bias[rows]).requires_grad_(lean.bias.requires_grad)
+            return cast(nn.Conv2d, made)
 
-        self.pointwise = pointwise(m)
-        self.cross = nn.utils.skip_init(
-            conv,
-            m,
-            m,
-            3,
-            stride=lean.stride,
-            padding=lean.dilation,
-            dilation=lean.dilation,
-            groups=m,
-            bias=False,
-            **kind,
-        )
-        self.rest = pointwise(lean.c_out - m) if lean.c_out > m else None
         with torch.no_grad():
-            for part, rows in ((self.pointwise, slice(m)), (self.rest, slice(m, None))):
-                if part is not None:
-                    part.weight.copy_(lean.alpha[rows].reshape(part.weight.shape))
-                    if lean.bias is not None:
-                        part.bias.copy_(lean.bias[rows])
+            self.pointwise = pointwise(slice(m))
+            self.rest = pointwise(slice(m, None)) if lean.c_out > m else None
+            self.cross = nn.utils.skip_init(
+                conv,
+                m,
+                m,
+                3,
+                stride=lean.stride,
+                padding=lean.dilation,
+                dilation=lean.dilation,
+                groups=m,
+                bias=False,
+                **kind,
+            )
             self.cross.weight.zero_()
             for k, index in enumerate(tap_indices(dims)):
-                self.cross.weight[(slice(None), 0, *index)] = lean.c[:, k]
-        for part in (self.pointwise, self.rest):
-            if part is not None:
-                part.weight.requires_grad_(lean.alpha.requires_grad)
-                if lean.bias is not None:
-                    part.bias.requires_grad_(lean.bias.requires_grad)
-        self.cross.weight.requires_grad_(lean.c.requires_grad)
+                entry(self.cross.weight, index)[:, 0] = lean.c[:, k]
+            self.cross.weight.requires_grad_(lean.c.requires_grad)
 
     def forward(self, x: Tensor) -> Tensor:
         """x: (N, c_in, *spatial) -> y: (N, c_out, *spatial)."""

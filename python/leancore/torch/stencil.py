@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 
@@ -11,14 +12,16 @@ def taps(dims: int) -> list[tuple[int, ...]]:
     return before + [tuple(-offset for offset in tap) for tap in reversed(before)]
 
 
-def centre(dims: int) -> tuple[int, ...]:
-    """The index of the centre in a 3-wide kernel."""
-    return (1,) * dims
-
-
 def tap_indices(dims: int) -> list[tuple[int, ...]]:
     """The index of each tap in a 3-wide kernel, in the order of the columns of c."""
     return [tuple(1 + offset for offset in tap) for tap in taps(dims)]
+
+
+def entry(weight: Tensor, index: tuple[int, ...]) -> Tensor:
+    """One spatial entry of a kernel (c_out, c_in, 3, ...), for all channels: a view (c_out, c_in)."""
+    for i in reversed(index):
+        weight = weight.select(-1, i)
+    return weight
 
 
 def project(weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -30,9 +33,6 @@ def project(weight: Tensor) -> tuple[Tensor, Tensor]:
     is the norm of the dropped entries.
     """
     dims = weight.dim() - 2
-    alpha = weight[(slice(None), slice(None), *centre(dims))]
-    c = [weight[(slice(None), slice(None), *index)].diagonal() for index in tap_indices(dims)]
-    stacked = weight.new_empty(min(weight.shape[:2]), 2 * dims)
-    for k, column in enumerate(c):
-        stacked[:, k] = column
-    return alpha, stacked
+    alpha = entry(weight, (1,) * dims)
+    c = torch.stack([entry(weight, index).diagonal() for index in tap_indices(dims)], 1)
+    return alpha, c

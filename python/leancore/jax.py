@@ -1,20 +1,23 @@
 """The lean convolution for JAX: in jit, grad and vmap, on CPUs.
 
-Importing this module imports jax and NumPy. The kernels are called back from the compiled program
-(`jax.pure_callback`), on NumPy views of JAX's buffers; what that costs is in docs/jax.md.
+Importing this module imports jax. Compiled programs call the kernels directly, on XLA's own buffers, through its
+foreign function interface; where a jaxlib does not accept these functions, through a callback into Python, which
+copies.
 """
+
+# mypy: disable-error-code="no-untyped-call"
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-import leancore
+from leancore import _core
 
 _Static = tuple[int, ...]
 _DTYPES = ("float32", "float64", "float16", "bfloat16")
@@ -67,17 +70,10 @@ def lean_conv(
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5))
 def _forward(x: Any, alpha: Any, c: Any, bias: Any, stride: _Static, dilation: _Static) -> Any:
-    shape = (
-        x.shape[0],
-        alpha.shape[0],
-        *((n - 1) // s + 1 if n else 0 for n, s in zip(x.shape[2:], stride, strict=True)),
-    )
-
-    def kernel(x: Any, alpha: Any, c: Any, *bias: Any) -> Any:
-        return leancore.forward(x, alpha, c, bias=bias[0] if bias else None, stride=stride, dilation=dilation)
-
+    extents = ((n - 1) // s + 1 if n else 0 for n, s in zip(x.shape[2:], stride, strict=True))
     weights = (alpha, c) if bias is None else (alpha, c, bias)
-    return _call(kernel, [shape], x, *weights, foldable=True)
+    [y] = _call("forward", [(x.shape[0], alpha.shape[0], *extents)], stride, dilation, x, *weights)
+    return y
 
 
 def _forward_fwd(x: Any, alpha: Any, c: Any, bias: Any, stride: _Static, dilation: _Static) -> Any:
@@ -93,11 +89,8 @@ def _forward_bwd(stride: _Static, dilation: _Static, saved: Any, dy: Any) -> Any
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4, 5))
 def _data(dy: Any, alpha: Any, c: Any, x_shape: _Static, stride: _Static, dilation: _Static) -> Any:
-    def kernel(dy: Any, alpha: Any, c: Any) -> Any:
-        folded = (dy.shape[0], *x_shape[1:])
-        return leancore.backward_data(dy, alpha, c, stride=stride, dilation=dilation, x_shape=folded)
-
-    return _call(kernel, [x_shape], dy, alpha, c, foldable=True)
+    [dx] = _call("backward_data", [(dy.shape[0], *x_shape[1:])], stride, dilation, dy, alpha, c)
+    return dx
 
 
 def _data_fwd(dy: Any, alpha: Any, c: Any, x_shape: _Static, stride: _Static, dilation: _Static) -> Any:
@@ -111,12 +104,9 @@ def _data_bwd(x_shape: _Static, stride: _Static, dilation: _Static, saved: Any, 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def _weight(x: Any, dy: Any, stride: _Static, dilation: _Static) -> Any:
-    c_in, c_out, dims = x.shape[1], dy.shape[1], x.ndim - 2
-
-    def kernel(x: Any, dy: Any) -> Any:
-        return leancore.backward_weight(x, dy, stride=stride, dilation=dilation)
-
-    return _call(kernel, [(c_out, c_in), (min(c_in, c_out), 2 * dims)], x, dy)
+    c_in, c_out = x.shape[1], dy.shape[1]
+    shapes = [(c_out, c_in), (min(c_in, c_out), 2 * (x.ndim - 2))]
+    return _call("backward_weight", shapes, stride, dilation, x, dy)
 
 
 def _weight_fwd(x: Any, dy: Any, stride: _Static, dilation: _Static) -> Any:
@@ -136,36 +126,56 @@ _weight.defvjp(_weight_fwd, _weight_bwd)
 # The way out of the compiled program
 
 
-def _call(kernel: Callable[..., Any], shapes: Sequence[_Static], *arrays: Any, foldable: bool = False) -> Any:
-    """The results of a kernel, of the given shapes and the arrays' dtype: one array, or a tuple of several.
+@functools.cache
+def _registered() -> bool:
+    """Whether this jaxlib takes the kernels as functions of its interface; asked once."""
+    jax.local_devices(backend="cpu")  # before it is initialised it takes everything, and fails when it is
+    try:
+        for name, handler in _core.xla_handlers().items():
+            jax.ffi.register_ffi_target(f"leancore_{name}", handler, platform="cpu")
+    except Exception:  # whatever it is, the callback is there
+        return False
+    return True
 
-    vmap puts axes in front of all arrays, of size 1 where an array is not batched. foldable: such axes of the first
-    array and of the result may as well be part of their first axis, as long as the others are not batched.
-    """
-    ranks = [a.ndim for a in arrays]
 
-    def run(*given: Any) -> Any:
-        given = tuple(np.asarray(a) for a in given)
-        fronts = [a.shape[: a.ndim - rank] for a, rank in zip(given, ranks, strict=True)]
-        front = np.broadcast_shapes(*fronts)
-        if front == ():
-            return kernel(*given)
-        if foldable and all(set(f) <= {1} for f in fronts[1:]):
-            first, *others = (
-                a.reshape(a.shape[a.ndim - rank :] if i else (-1, *a.shape[a.ndim - rank + 1 :]))
-                for i, (a, rank) in enumerate(zip(given, ranks, strict=True))
-            )
-            return kernel(first, *others).reshape(*front, *shapes[0])
-        spread = [np.broadcast_to(a, front + a.shape[a.ndim - rank :]) for a, rank in zip(given, ranks, strict=True)]
-        outs = [np.empty(front + shape, given[0].dtype) for shape in shapes]
-        for index in np.ndindex(front):
-            found = kernel(*(a[index] for a in spread))
-            for out, result in zip(outs, found if len(shapes) > 1 else (found,), strict=True):
-                out[index] = result
-        return outs[0] if len(shapes) == 1 else tuple(outs)
-
+def _call(name: str, shapes: Sequence[_Static], stride: _Static, dilation: _Static, *arrays: Any) -> tuple[Any, ...]:
+    """The results of an operation, of the given shapes and the arrays' dtype."""
     results = tuple(jax.ShapeDtypeStruct(shape, arrays[0].dtype) for shape in shapes)
-    return jax.pure_callback(run, results[0] if len(shapes) == 1 else results, *arrays, vmap_method="expand_dims")
+
+    @jax.custom_batching.custom_vmap
+    def run(*given: Any) -> tuple[Any, ...]:
+        if _registered():
+            call = jax.ffi.ffi_call(f"leancore_{name}", results)
+            axes = {"stride": np.array(stride, np.int64), "dilation": np.array(dilation, np.int64)}
+            return tuple(call(*given, **axes))
+        back = functools.partial(_called_back, name, stride, dilation, results)
+        return tuple(jax.pure_callback(back, results, *given))
+
+    @run.def_vmap
+    def rule(size: int, batched: Sequence[bool], *given: Any) -> tuple[tuple[Any, ...], tuple[bool, ...]]:
+        if name != "backward_weight" and not any(batched[1:]):
+            # A batch of x or dy alone is a larger N.
+            folded = given[0].reshape(-1, *given[0].shape[2:])
+            [y] = _call(name, [(size * shapes[0][0], *shapes[0][1:])], stride, dilation, folded, *given[1:])
+            return (y.reshape(size, *shapes[0]),), (True,)
+
+        def one(each: tuple[Any, ...]) -> tuple[Any, ...]:
+            mine = iter(each)
+            return run(*(next(mine) if b else g for b, g in zip(batched, given, strict=True)))  # type: ignore[no-any-return]
+
+        return jax.lax.map(one, tuple(g for b, g in zip(batched, given, strict=True) if b)), (True,) * len(shapes)
+
+    return run(*arrays)  # type: ignore[no-any-return]
+
+
+def _called_back(
+    name: str, stride: _Static, dilation: _Static, results: Sequence[Any], *arrays: Any
+) -> tuple[Any, ...]:
+    given = [np.asarray(array) for array in arrays]
+    outs = tuple(np.empty(r.shape, r.dtype) for r in results)
+    function = getattr(_core, name)
+    function(*given, out=outs if name == "backward_weight" else outs[0], stride=stride, dilation=dilation)
+    return outs
 
 
 # What comes in

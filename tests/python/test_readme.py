@@ -1,20 +1,39 @@
-"""The README's Python code runs."""
+"""The Python code of the README and of the pages in docs/ runs."""
 
 import re
 from pathlib import Path
 
 import pytest
 
-README = Path(__file__).resolve().parents[2] / "README.md"
-BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
-def test_the_readme_has_code() -> None:
-    assert len(BLOCKS) == 3
+def sections(page: Path) -> dict[str, str]:
+    """The code under each heading that has some, after that of the page's introduction."""
+    introduction, *rest = re.split(r"^## ", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+
+    def code(text: str) -> str:
+        return "\n".join(re.findall(r"```python\n(.*?)```", text, re.DOTALL))
+
+    found = {"introduction": code(introduction)}
+    for text in rest:
+        if code(text):
+            found[text.partition("\n")[0]] = code(introduction) + "\n" + code(text)
+    return {heading: text for heading, text in found.items() if text}
 
 
-@pytest.mark.parametrize("code", BLOCKS)
-def test_code_block_runs(code: str) -> None:
+CASES = [(page, heading) for page in PAGES for heading in sections(page)]
+
+
+def test_the_pages_have_code() -> None:
+    assert {"README.md", "torch.md"} <= {page.name for page, _ in CASES}
+
+
+@pytest.mark.parametrize(("page", "heading"), CASES, ids=[f"{page.name}: {heading}" for page, heading in CASES])
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # of torch's own compiler
+def test_code_runs(page: Path, heading: str) -> None:
+    code = sections(page)[heading]
     if "torch" in code:
         pytest.importorskip("torch")
-    exec(compile(code, str(README), "exec"), {})
+    exec(compile(code, f"{page.name}: {heading}", "exec"), {"__name__": "page"})

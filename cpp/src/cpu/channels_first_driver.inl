@@ -4,6 +4,7 @@
 template <typename E>
 class ChannelsFirst {
  public:
+  using Element = E;
   using T = compute_type<E>;
   using S = Simd<T>;
   using mask_entry = typename S::mask_entry;
@@ -558,20 +559,9 @@ class ChannelsFirst {
       begin[axis] = first * cell;
       end[axis] = inner ? extent : std::min(extent, last * cell);
     }
-    for (std::int64_t channel = 0; channel < p_.c_out; ++channel) {
-      zero_box(out_ + channel * p_.out_channel, begin, end, 0);
-    }
-  }
-  void zero_box(E* at, const std::int64_t* begin, const std::int64_t* end, int axis) const {
-    const std::int64_t stride = axis == 0 ? p_.out_steps[0] : p_.out_strides[axis - 1];
-    at += begin[axis] * stride;
-    for (std::int64_t i = begin[axis]; i < end[axis]; ++i, at += stride) {
-      if (axis >= std::min(p_.dims, max_dims)) {
-        *at = E{};
-      } else {
-        zero_box(at, begin, end, axis + 1);
-      }
-    }
+    over_box(p_, out_, begin, end, [&](E* position) {
+      for (std::int64_t channel = 0; channel < p_.c_out; ++channel) position[channel * p_.out_channel] = E{};
+    });
   }
 
   // ---- weights ----

@@ -5,10 +5,13 @@
 #include "cpu/vec.inl"
 #include "cpu/multiply_add.inl"
 #include "cpu/partial_sums.inl"
+#include "cpu/over_box.inl"
 #include "cpu/pack.inl"
 #include "cpu/channels_first.inl"
 #include "cpu/weight_kernel.inl"
 #include "cpu/channels_first_driver.inl"
+#include "cpu/channels_last.inl"
+#include "cpu/channels_last_driver.inl"
 // clang-format on
 
 // Calls visit(e) with a value of the element type.
@@ -27,9 +30,10 @@ auto with_element(DType dtype, Visit visit) {
   return visit(float{});
 }
 
-template <typename E, template <typename> typename Layout>
-void run_typed(Operation operation, const ConvDesc& d, const Arguments& a, void* workspace, int threads) {
-  Layout<E> driver(operation, d, workspace, threads);
+template <typename Driver>
+void run_driver(Operation operation, const ConvDesc& d, const Arguments& a, void* workspace, int threads) {
+  using E = typename Driver::Element;
+  Driver driver(operation, d, workspace, threads);
   const auto as = [](const void* pointer) { return static_cast<const E*>(pointer); };
   const auto to = [](void* pointer) { return static_cast<E*>(pointer); };
   switch (operation) {
@@ -44,10 +48,23 @@ void run_typed(Operation operation, const ConvDesc& d, const Arguments& a, void*
   }
 }
 
+// Calls use(driver) with the type of the layout's driver.
+template <typename E>
+struct DriverType {
+  using type = E;
+};
+template <typename Use>
+auto with_driver(Operation operation, const ConvDesc& d, Use use) {
+  return with_element(d.dtype, [&](auto e) {
+    using E = decltype(e);
+    return is_channels_last(operation, d) ? use(DriverType<ChannelsLast<E>>{}) : use(DriverType<ChannelsFirst<E>>{});
+  });
+}
+
 std::size_t workspace_bytes(Operation operation, const ConvDesc& d, int threads) {
-  const auto bytes_of = [&](Operation of, const ConvDesc& desc) {
-    return with_element(d.dtype,
-                        [&](auto e) { return ChannelsFirst<decltype(e)>::workspace_bytes(of, desc, threads); });
+  const auto bytes_of = [threads](Operation of, const ConvDesc& desc) {
+    return with_driver(of, desc,
+                       [&](auto driver) { return decltype(driver)::type::workspace_bytes(of, desc, threads); });
   };
   const std::size_t bytes = bytes_of(operation, d);
   if (operation != Operation::backward) return bytes;
@@ -64,7 +81,8 @@ Status run(Operation operation, const ConvDesc& d, const Arguments& arguments, c
       return run(Operation::backward_data, data_part(d), arguments, context, workspace, threads);
     }
   }
-  with_element(d.dtype,
-               [&](auto e) { run_typed<decltype(e), ChannelsFirst>(operation, d, arguments, workspace, threads); });
+  with_driver(operation, d, [&](auto driver) {
+    run_driver<typename decltype(driver)::type>(operation, d, arguments, workspace, threads);
+  });
   return {};
 }

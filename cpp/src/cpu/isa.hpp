@@ -27,6 +27,9 @@ namespace leancore::detail::cpu {
 // What every instruction set of this family supports; the rest is the reference's.
 bool family_supports(Operation operation, const ConvDesc& desc);
 
+// Whether the channels of a position are contiguous on both sides, so that channels-last kernels apply.
+bool is_channels_last(Operation operation, const ConvDesc& desc);
+
 // Where the weights' gradients go.
 struct WeightStrides {
   std::int64_t dalpha[2], dc[2];

@@ -143,6 +143,14 @@ bool family_supports(Operation operation, const ConvDesc& d) {
   return any && (operation != Operation::backward || dense);
 }
 
+bool is_channels_last(Operation operation, const ConvDesc& d) {
+  // One channel is contiguous in any layout; two such sides have nothing to gain.
+  const auto contiguous = [](std::int64_t channels, std::int64_t stride) { return channels == 1 || stride == 1; };
+  if (d.c_in == 1 && d.c_out == 1) return false;
+  return contiguous(d.c_in, d.x_strides[1]) && contiguous(d.c_out, d.y_strides[1]) &&
+         (operation != Operation::backward || contiguous(d.c_in, d.dx_strides[1]));
+}
+
 Problem make_problem(Operation operation, const ConvDesc& desc) {
   const ConvDesc d = with_short_steps(operation == Operation::backward ? data_part(desc) : desc);
   const bool adjoint = operation == Operation::backward_data || operation == Operation::backward;

@@ -182,6 +182,13 @@ struct Simd {
       _mm256_mask_storeu_epi16(p, where, (__m256i)rounded(p, v));
     }
 #else
+#if defined(LEANCORE_AVX2)
+    if constexpr (sizeof(E) == 4) {
+      return _mm256_maskstore_ps(p, (__m256i)(first_lanes(last) & ~first_lanes(first)), (__m256)v);
+    } else if constexpr (sizeof(E) == 8) {
+      return _mm256_maskstore_pd(p, (__m256i)(first_lanes(last) & ~first_lanes(first)), (__m256d)v);
+    }
+#endif
     E lanes[width];
     store(lanes, v);
     for (std::int64_t i = first; i < last; ++i) p[i] = lanes[i];
@@ -202,6 +209,13 @@ struct Simd {
       return load(lanes);
     }
 #else
+#if defined(LEANCORE_AVX2)
+    if constexpr (sizeof(E) == 4) {
+      return (vec)_mm256_maskload_ps(p, (__m256i)first_lanes(count));
+    } else if constexpr (sizeof(E) == 8) {
+      return (vec)_mm256_maskload_pd(p, (__m256i)first_lanes(count));
+    }
+#endif
     E lanes[width];
     std::memset(static_cast<void*>(lanes), 0, sizeof lanes);
     for (std::int64_t i = 0; i < count; ++i) lanes[i] = p[i];

@@ -5,6 +5,7 @@ Importing this package imports torch and leancore, nothing else. `leancore.torch
 """
 
 from leancore.torch.conversion import ConversionReport, convert
+from leancore.torch.decompositions import decompositions
 from leancore.torch.functional import lean_conv
 from leancore.torch.modules import LeanConv1d, LeanConv2d, LeanConv3d, LeanConv4d
 from leancore.torch.standard import to_standard
@@ -16,6 +17,7 @@ __all__ = [
     "LeanConv3d",
     "LeanConv4d",
     "convert",
+    "decompositions",
     "lean_conv",
     "to_standard",
 ]

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from leancore.torch.checks import per_axis
 from leancore.torch.functional import lean_conv
 
 
@@ -34,8 +35,8 @@ class _LeanConv(nn.Module):
             raise ValueError(f"{name}: c_in = {c_in} and c_out = {c_out}, expected at least 1 channel each")
         self.c_in = c_in
         self.c_out = c_out
-        self.stride = self._per_axis("stride", stride)
-        self.dilation = self._per_axis("dilation", dilation)
+        self.stride = per_axis("stride", stride, self.dims, name)
+        self.dilation = per_axis("dilation", dilation, self.dims, name)
         new = {"device": device, "dtype": dtype}
         self.alpha = nn.Parameter(torch.empty(c_out, c_in, **new))
         self.c = nn.Parameter(torch.empty(min(c_in, c_out), 2 * self.dims, **new))
@@ -53,7 +54,7 @@ class _LeanConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x: (N, c_in, *spatial) -> y: (N, c_out, *spatial); see `leancore.torch.lean_conv`."""
-        if x.dim() != self.dims + 2:
+        if isinstance(x, Tensor) and x.dim() != self.dims + 2:  # torch.fx traces with something else
             raise ValueError(
                 f"{type(self).__name__}: x has shape {tuple(x.shape)}, expected (N, {self.c_in}) "
                 f"and {self.dims} spatial axes"
@@ -69,14 +70,6 @@ class _LeanConv(nn.Module):
         if self.bias is not None:
             parts.append("bias=True")
         return ", ".join(parts)
-
-    def _per_axis(self, name: str, value: int | Sequence[int]) -> tuple[int, ...]:
-        values = (value,) * self.dims if isinstance(value, int) else tuple(value)
-        if len(values) != self.dims or any(v < 1 for v in values):
-            raise ValueError(
-                f"{type(self).__name__}: {name} = {value}, expected a positive number or {self.dims} of them"
-            )
-        return values
 
 
 class LeanConv1d(_LeanConv):

@@ -60,16 +60,22 @@ def test_repr() -> None:
 
 
 @pytest.mark.parametrize(("module", "dims"), MODULES)
-def test_copies_compute_the_same(module: Any, dims: int) -> None:
+def test_copies_of_a_trained_layer_compute_the_same(module: Any, dims: int) -> None:
     conv = module(3, 4, stride=2, bias=True)
+    x = torch.randn(2, 3, *[5] * dims)
+    optimizer = torch.optim.AdamW(conv.parameters())
+    conv(x).sum().backward()
+    optimizer.step()
     saved = io.BytesIO()
     torch.save(conv.state_dict(), saved)
     saved.seek(0)
     loaded = module(3, 4, stride=2, bias=True)
     loaded.load_state_dict(torch.load(saved, weights_only=True))
-    x = torch.randn(2, 3, *[5] * dims)
     for other in (copy.deepcopy(conv), pickle.loads(pickle.dumps(conv)), loaded):
         assert torch.equal(other(x), conv(x))
+        gradients = (torch.autograd.grad(each(x).sum(), list(each.parameters())) for each in (other, conv))
+        for a, b in zip(*gradients, strict=True):
+            assert torch.equal(a, b)
         assert other.alpha is not conv.alpha
     assert list(conv.state_dict()) == ["alpha", "c", "bias"]
     assert list(module(3, 4).state_dict()) == ["alpha", "c"]

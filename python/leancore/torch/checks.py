@@ -1,0 +1,45 @@
+"""What lean_conv accepts, and the messages for what it does not."""
+
+from __future__ import annotations
+
+from operator import index
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def check_kinds(x: Any, alpha: Any, c: Any, bias: Any) -> None:
+    """TypeError unless all are dense floating-point tensors; bias may be None."""
+    for name, t in (("x", x), ("alpha", alpha), ("c", c), ("bias", bias)):
+        if t is None and name == "bias":
+            continue
+        if not isinstance(t, Tensor):
+            raise TypeError(f"lean_conv: {name} is {type(t).__name__}, expected a torch.Tensor")
+        if t.layout != torch.strided or t.is_quantized or t.is_nested:
+            kind = "quantised" if t.is_quantized else "nested" if t.is_nested else t.layout
+            raise TypeError(f"lean_conv: {name} is {kind}, expected a dense tensor")
+        if not t.is_floating_point():
+            raise TypeError(f"lean_conv: {name} is {t.dtype}, expected a floating-point tensor")
+
+
+def check_alike(x: Tensor, alpha: Tensor, c: Tensor, bias: Tensor | None) -> None:
+    """TypeError unless all have the dtype of x, ValueError unless all are on its device."""
+    for name, t in (("alpha", alpha), ("c", c), ("bias", bias)):
+        if t is None:
+            continue
+        if t.dtype != x.dtype:
+            raise TypeError(f"lean_conv: {name} is {t.dtype}, expected {x.dtype} like x")
+        if t.device != x.device:
+            raise ValueError(f"lean_conv: {name} is on {t.device}, expected {x.device} like x")
+
+
+def per_axis(name: str, value: Any, dims: int, caller: str = "lean_conv") -> tuple[int, ...]:
+    """The number for each of dims axes. TypeError unless it is an int or ints, ValueError unless dims positive ones."""
+    try:
+        values = tuple(map(index, value)) if isinstance(value, (tuple, list)) else (index(value),) * dims
+    except TypeError:
+        raise TypeError(f"{caller}: {name} is {value!r}, expected an int, or {dims} of them") from None
+    if len(values) != dims or min(values) < 1:
+        raise ValueError(f"{caller}: {name} is {value}, expected a positive number, or {dims} of them for {dims}-D")
+    return values

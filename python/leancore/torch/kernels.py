@@ -1,0 +1,115 @@
+"""The kernels of leancore on torch tensors: no graph, no dispatcher, outputs allocated by torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+import leancore
+from leancore.torch import shapes
+
+_dispatch_stack_length = torch._C._len_torch_dispatch_stack
+_functorch_active = torch._C._are_functorch_transforms_active
+_jit_tracing = torch._C._get_tracing_state
+_key_is_included = torch._C._dispatch_tls_is_dispatch_key_included
+_PRE_DISPATCH = torch._C.DispatchKey.PreDispatch
+_is_functorch_wrapped = torch._C._functorch.is_functorch_wrapped_tensor
+_is_legacy_batched = torch._C._functorch.is_legacy_batchedtensor
+
+
+def readable(*tensors: Tensor | None) -> bool:
+    """Whether a kernel may read the tensors right here: no mode, transform or subclass of torch's waits for the call.
+
+    Where it is False, the registered operators do the right thing.
+    """
+    if (
+        torch.compiler.is_compiling()  # first: this is as far as the compiler can read
+        or _dispatch_stack_length()
+        or _functorch_active()
+        or _jit_tracing()
+        or _key_is_included(_PRE_DISPATCH)
+    ):
+        return False
+    for t in tensors:
+        if t is not None and (
+            not (t.is_cpu or t.is_cuda)
+            or type(t).__torch_dispatch__ is not Tensor.__torch_dispatch__
+            or _is_functorch_wrapped(t)  # left over from a transform that has ended
+            or _is_legacy_batched(t)
+        ):
+            return False
+    return True
+
+
+def forward(
+    x: Tensor, alpha: Tensor, c: Tensor, bias: Tensor | None, stride: Sequence[int], dilation: Sequence[int]
+) -> Tensor:
+    y = shapes.empty_in_layout_of(x, shapes.shape_of_y(x, alpha, c, bias, stride, dilation))
+    return leancore.forward(
+        _plain("x", x),
+        _plain("alpha", alpha),
+        _plain("c", c),
+        bias=None if bias is None else _plain("bias", bias),
+        stride=stride,
+        dilation=dilation,
+        out=y,
+    )
+
+
+def backward_data(
+    dy: Tensor, alpha: Tensor, c: Tensor, x_shape: Sequence[int], stride: Sequence[int], dilation: Sequence[int]
+) -> Tensor:
+    shapes.check_backward_data(dy, alpha, c, x_shape, stride, dilation)
+    return leancore.backward_data(
+        _plain("dy", dy),
+        _plain("alpha", alpha),
+        _plain("c", c),
+        stride=stride,
+        dilation=dilation,
+        x_shape=tuple(x_shape),
+        out=shapes.empty_in_layout_of(dy, x_shape),
+    )
+
+
+def backward_weight(x: Tensor, dy: Tensor, stride: Sequence[int], dilation: Sequence[int]) -> tuple[Tensor, Tensor]:
+    alpha_shape, c_shape = shapes.shapes_of_weights(x, dy, stride, dilation)
+    out = tuple(torch.empty(shape, dtype=x.dtype, device=x.device) for shape in (alpha_shape, c_shape))
+    return leancore.backward_weight(
+        _plain("x", x), _plain("dy", dy), stride=stride, dilation=dilation, out=(out[0], out[1])
+    )
+
+
+def backward(
+    x: Tensor, dy: Tensor, alpha: Tensor, c: Tensor, stride: Sequence[int], dilation: Sequence[int]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(dx, dalpha, dc)."""
+    shapes.check_backward_data(dy, alpha, c, x.shape, stride, dilation)
+    dx = shapes.empty_in_layout_of(dy, x.shape)
+    dalpha, dc = (torch.empty(t.shape, dtype=x.dtype, device=x.device) for t in (alpha, c))
+    leancore.backward(
+        _plain("x", x),
+        _plain("dy", dy),
+        _plain("alpha", alpha),
+        _plain("c", c),
+        stride=stride,
+        dilation=dilation,
+        out=(dx, dalpha, dc),
+    )
+    return dx, dalpha, dc
+
+
+def _plain(name: str, t: Tensor) -> Tensor:
+    """The same values in memory that a kernel may read, off the graph."""
+    if type(t).__torch_dispatch__ is not Tensor.__torch_dispatch__:
+        raise TypeError(
+            f"lean_conv: {name} is a {type(t).__name__}, which keeps its data elsewhere: expected a plain torch.Tensor"
+        )
+    if t.requires_grad:
+        t = t.detach()
+    if t.is_neg():
+        t = t.resolve_neg()
+    if t._is_zerotensor():  # what forward mode passes for a derivative known to be zero; it has no memory
+        t = torch.zeros(t.shape, dtype=t.dtype, device=t.device)
+    return t

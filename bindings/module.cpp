@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cstdlib>
 #include <iterator>
 #include <string_view>
 
@@ -13,6 +12,8 @@
 #include "leancore/leancore.hpp"
 #include "limits.hpp"
 #include "status.hpp"
+#include "workspace.hpp"
+#include "xla_ffi.hpp"
 
 namespace nb = nanobind;
 
@@ -21,42 +22,6 @@ namespace leancore::python {
 using detail::fail;
 
 namespace {
-
-// Scratch memory of one thread, kept between calls unless it is large.
-class Workspace {
- public:
-  Workspace() = default;
-  ~Workspace() { std::free(memory_); }
-  Workspace(const Workspace&) = delete;
-  Workspace& operator=(const Workspace&) = delete;
-
-  void* reserve(std::size_t bytes) noexcept {
-    if (bytes > size_) {
-      drop();
-      if (bytes > std::size_t(-1) - alignment) return nullptr;
-      const std::size_t rounded = (bytes + alignment - 1) / alignment * alignment;
-      memory_ = std::aligned_alloc(alignment, rounded);
-      if (memory_ != nullptr) size_ = rounded;
-    }
-    return memory_;
-  }
-  void trim() noexcept {
-    if (size_ > kept) drop();
-  }
-
- private:
-  static constexpr std::size_t alignment = 64;
-  static constexpr std::size_t kept = std::size_t{64} << 20;
-
-  void drop() noexcept {
-    std::free(memory_);
-    memory_ = nullptr;
-    size_ = 0;
-  }
-
-  void* memory_ = nullptr;
-  std::size_t size_ = 0;
-};
 
 // What a conversion to int or tuple returned; its TypeError, and no other exception, is replaced by one that names the
 // argument.
@@ -300,6 +265,14 @@ nb::object py_backward(nb::handle x, nb::handle dy, nb::handle alpha, nb::handle
   return nb::make_tuple(dx, dalpha, dc);
 }
 
+nb::dict xla_handlers() {
+  nb::dict result;
+  for (const XlaHandler& handler : xla_handler_table()) {
+    result[handler.name] = nb::capsule(reinterpret_cast<void*>(handler.function));
+  }
+  return result;
+}
+
 nb::list implementations() {
   nb::list result;
   for (std::size_t i = 0; i < implementation_count(); ++i) {
@@ -377,6 +350,8 @@ NB_MODULE(_core, m) {
         "(dx, dalpha, dc), written to the triple out, or to allocate(shape) for dx and allocate_weights(shape) for "
         "dalpha and then for dc.");
 
+  m.def("xla_handlers", &xla_handlers, nb::sig("def xla_handlers() -> dict[str, object]"),
+        "The operations as functions of XLA's foreign function interface, for jax.ffi.register_ffi_target.");
   m.def("version", &version, "\"major.minor.patch\" of the C++ library.");
   m.def("implementations", &implementations, nb::sig("def implementations() -> list[tuple[str, str, bool]]"),
         "(name, description, this processor can execute it), in the order in which they are tried.");

@@ -4,8 +4,20 @@ Importing this package imports torch and leancore, nothing else. `leancore.torch
 `leancore.torch.train` the training loop (it needs the extra `leancore[train]`).
 """
 
+from leancore.torch.conversion import ConversionReport, convert
 from leancore.torch.decompositions import decompositions
 from leancore.torch.functional import lean_conv
 from leancore.torch.modules import LeanConv1d, LeanConv2d, LeanConv3d, LeanConv4d
+from leancore.torch.standard import to_standard
 
-__all__ = ["LeanConv1d", "LeanConv2d", "LeanConv3d", "LeanConv4d", "decompositions", "lean_conv"]
+__all__ = [
+    "ConversionReport",
+    "LeanConv1d",
+    "LeanConv2d",
+    "LeanConv3d",
+    "LeanConv4d",
+    "convert",
+    "decompositions",
+    "lean_conv",
+    "to_standard",
+]

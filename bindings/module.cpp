@@ -166,7 +166,8 @@ nb::object py_backward_data(nb::handle dy, nb::handle alpha, nb::handle c, nb::h
   ConvDesc desc;
   const Geometry geometry = geometry_of(function, dy_in.view(), stride, dilation);
   const auto describe = [&](const std::int64_t* x_extents) {
-    return describe_backward_data(dy_in.view(), alpha_in.view(), c.is_none() ? nullptr : &c_in.view(), geometry, x_extents, desc);
+    return describe_backward_data(dy_in.view(), alpha_in.view(), c.is_none() ? nullptr : &c_in.view(), geometry,
+                                  x_extents, desc);
   };
   Status status = describe(axes > 2 ? shape + 2 : nullptr);
   // Where the fault is with the shape of out, bind_output says so.

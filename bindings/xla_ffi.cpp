@@ -131,7 +131,7 @@ Status run_forward(const Call& call) noexcept {
   const Array* bias = call.inputs == 4 ? &given : nullptr;
   const Array& y = call.out[0];
   ConvDesc desc;
-  Status status = describe_forward(x, alpha, c, bias, call.geometry, desc);
+  Status status = describe_forward(x, alpha, &c, bias, call.geometry, desc);
   if (status.ok()) status = bind_output(Operation::forward, Output::y, y, desc);
   if (!status.ok()) return status;
   return run(Operation::forward, call.function, desc, [&](const Context& context) {
@@ -143,7 +143,7 @@ Status run_backward_data(const Call& call) noexcept {
   const auto& [dy, alpha, c, none] = call.in;
   const Array& dx = call.out[0];
   ConvDesc desc;
-  Status status = describe_backward_data(dy, alpha, c, call.geometry, dx.shape + 2, desc);
+  Status status = describe_backward_data(dy, alpha, &c, call.geometry, dx.shape + 2, desc);
   if (status.ok()) status = bind_output(Operation::backward_data, Output::dx, dx, desc);
   if (!status.ok()) return status;
   return run(Operation::backward_data, call.function, desc, [&](const Context& context) {

@@ -351,3 +351,22 @@ def test_a_failing_run_changes_nothing(calibrate: bool) -> None:
     assert list(model.modules()) == modules
     assert all(not module._forward_hooks and not module._forward_pre_hooks for module in modules)
     assert math.prod(model(good).shape) == 27
+
+
+def test_failing_half_way_through_the_calibration_changes_nothing() -> None:
+    """The third pass through the middle is the one with the first layer lean already."""
+    passes: list[int] = []
+
+    def fail_at_the_third(module: nn.Module, args: Any) -> None:
+        passes.append(1)
+        if len(passes) == 3:
+            assert isinstance(model[0], LeanConv2d)
+            raise RuntimeError("the third")
+
+    model = nn.Sequential(nn.Conv2d(2, 2, 3, padding=1), nn.ReLU(), nn.Conv2d(2, 3, 3, padding=1))
+    modules = list(model.modules())
+    model[1].register_forward_pre_hook(fail_at_the_third)
+    with pytest.raises(RuntimeError, match="the third"):
+        convert(model, init="calibrate", batches=[torch.ones(1, 2, 3, 3)])
+    assert list(model.modules()) == modules
+    assert all(module.training for module in modules)

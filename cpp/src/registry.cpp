@@ -23,6 +23,11 @@ const Implementation* const cpu_list[] = {
     &cpu::avx2,
 #endif
     &cpu::generic,
+#if defined(LEANCORE_TEST_ISAS)
+    // Behind generic, which supports whatever they do: taken only where they are asked for by name.
+    &cpu::generic256,
+    &cpu::generic512,
+#endif
     &reference::implementation,
 };
 
@@ -81,7 +86,7 @@ Status choose(Operation operation, const ConvDesc& desc, const Context& context,
                       : "is not one of those that `leancore info` lists");
   }
   for (const Implementation* candidate : list) {
-    if (admitted(*candidate, forced) && usable(*candidate) && candidate->supports(operation, desc)) {
+    if (admitted(*candidate, forced) && candidate->supports(operation, desc) && usable(*candidate)) {
       implementation = candidate;
       return {};
     }

@@ -1,4 +1,4 @@
-// The vectorised kernels: one family (drive.inl and the files it includes), compiled once per instruction set.
+// The vectorised kernels: one family (family.inl and the files it includes), compiled once per instruction set.
 #pragma once
 
 #include "implementations.hpp"
@@ -8,5 +8,10 @@ namespace leancore::detail::cpu {
 extern const Implementation generic;  // 128-bit vectors of the baseline: SSE2 on x86-64, NEON on aarch64
 extern const Implementation avx2;     // x86-64 with AVX2 and FMA
 extern const Implementation avx512;   // x86-64 with AVX-512 F, BW, DQ, VL
+
+// Builds with LEANCORE_TEST_ISAS alone: vectors wider than the baseline's registers, which the compiler splits, so that
+// any processor can test what the kernels do differently when vectors are wide.
+extern const Implementation generic256;
+extern const Implementation generic512;
 
 }  // namespace leancore::detail::cpu

@@ -13,7 +13,7 @@ trap 'rm -rf "$build"' EXIT
 
 scripts/lint.sh
 
-cmake -S . -B "$build/openmp" -G Ninja -DLEANCORE_WERROR=ON >/dev/null
+cmake -S . -B "$build/openmp" -G Ninja -DLEANCORE_WERROR=ON -DLEANCORE_TEST_ISAS=ON >/dev/null
 cmake --build "$build/openmp"
 ctest --test-dir "$build/openmp" --output-on-failure
 cmake -S . -B "$build/std" -G Ninja -DLEANCORE_WERROR=ON -DLEANCORE_THREADS=std >/dev/null

@@ -38,6 +38,18 @@ inline int summary(const char* name) {
   return failures == 0 && checks > 0 ? 0 : 1;
 }
 
+// The share of the random rounds that is run: LEANCORE_TEST_ROUNDS, by default 1. Emulators and sanitizers are slow.
+inline double share_of_rounds() {
+  static const double share = [] {
+    const char* text = std::getenv("LEANCORE_TEST_ROUNDS");
+    return text ? std::atof(text) : 1.0;
+  }();
+  return share;
+}
+inline int rounds(int all) {
+  return std::max(1, static_cast<int>(all * share_of_rounds()));
+}
+
 class Random {
  public:
   explicit Random(std::uint64_t seed) : state_(seed) {}

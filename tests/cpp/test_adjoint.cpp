@@ -63,7 +63,7 @@ void check_adjoint(test::Random& random) {
 
 int main() {
   test::Random random(5);
-  for (int round = 0; round < 300; ++round) {
+  for (int round = 0; round < test::rounds(300); ++round) {
     test::for_each_type([&]<typename T>() { check_adjoint<T>(random); });
   }
   return test::summary("adjoint");

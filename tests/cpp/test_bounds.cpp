@@ -160,7 +160,7 @@ void long_sums(std::int64_t stride) {
 
 int main() {
   test::Random random(77);
-  for (int round = 0; round < 40; ++round) {
+  for (int round = 0; round < test::rounds(40); ++round) {
     for (const Data data : all_data) {
       test::for_each_type([&]<typename T>() { compare<T>(data, random); });
     }

@@ -24,7 +24,7 @@ void probe(test::Random& random, test::GuardedMemory::Flush flush) {
 
 int main() {
   test::Random random(99);
-  for (int round = 0; round < 700; ++round) {
+  for (int round = 0; round < test::rounds(700); ++round) {
     for (const auto flush : {test::GuardedMemory::Flush::to_end, test::GuardedMemory::Flush::to_start}) {
       test::for_each_type([&]<typename T>() { probe<T>(random, flush); });
     }

@@ -38,7 +38,7 @@ void poison_and_compare(test::Random& random) {
 
 int main() {
   test::Random random(13);
-  for (int round = 0; round < 300; ++round) {
+  for (int round = 0; round < test::rounds(300); ++round) {
     test::for_each_type([&]<typename T>() { poison_and_compare<T>(random); });
   }
   return test::summary("nonfinite");

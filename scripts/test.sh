@@ -5,9 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/environment.sh
 make_environment dev,train
-# Build tools for the C++ part, in case the system has none; the compiler is the system's.
-"$venv/bin/pip" install --quiet "cmake>=3.22" "ninja>=1.11"
-export PATH="$venv/bin:$PATH"
+make_build_tools
 build="$(mktemp -d)"
 trap 'rm -rf "$build"' EXIT
 

@@ -137,7 +137,7 @@ void compare(Data data, test::Random& random) {
 // Sums of millions of positive terms, as weight gradients of large images are: within 64 u S.
 template <typename T>
 void long_sums(std::int64_t stride) {
-  const std::int64_t extents[] = {std::int64_t{1} << 22};
+  const std::int64_t extents[] = {test::rounds(1 << 22)};
   leancore::ConvDesc d = leancore::compact_desc(test::dtype_of<T>, 1, 1, 1, 1, extents);
   d.stride[0] = stride;
   test::Random random(3);

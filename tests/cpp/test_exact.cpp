@@ -65,7 +65,7 @@ int main() {
     d.c_out = f[2];
     d.extents[0] = f[3];
     d.extents[1] = f[4];
-    for (int i = 0; i < 3; ++i) compare<float>(d, random);
+    for (int i = 0; i < test::rounds(3); ++i) compare<float>(d, random);
     compare<test::bf16>(d, random);
     test::random_geometry(d, random);
     compare<float>(d, random);
@@ -80,7 +80,7 @@ int main() {
     d.c_in = w[1];
     d.c_out = w[2];
     std::copy_n(w + 3, d.dims, d.extents);
-    for (int i = 0; i < 3; ++i) compare<float>(d, random);
+    for (int i = 0; i < test::rounds(3); ++i) compare<float>(d, random);
     compare<test::f16>(d, random);
     test::random_geometry(d, random);
     compare<float>(d, random);

@@ -21,12 +21,21 @@ namespace {
 #endif
 
 namespace leancore::detail::cpu {
+namespace {
+
+// __builtin_cpu_supports does not know of F16C before clang 15.
+bool has_f16c() {
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  return __get_cpuid(1, &eax, &ebx, &ecx, &edx) != 0 && (ecx & bit_F16C) != 0;
+}
+
+}  // namespace
 
 constinit const Implementation avx2 = {
     "avx2",
     "256-bit vectors, AVX2, FMA and F16C",
     DeviceType::cpu,
-    [] { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c"); },
+    [] { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c(); },
     family_supports,
     workspace_bytes,
     run,

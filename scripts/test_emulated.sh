@@ -34,7 +34,8 @@ if [ "$(uname -m)" = x86_64 ]; then
     read -r name cpu <<<"$row"
     echo "x86-64, ${cpu%%,*}"
     expect_selected "$name" "$build" qemu-x86_64 -cpu "$cpu"
-    run_tests 0.05 "$build" qemu-x86_64 -cpu "$cpu"
+    # QEMU 7.2 reads all of the vector in a masked load, past the end of the array too.
+    LEANCORE_TEST_SLACK=32 run_tests 0.05 "$build" qemu-x86_64 -cpu "$cpu"
   done
 fi
 

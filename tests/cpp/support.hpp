@@ -74,6 +74,13 @@ class Random {
   std::uint64_t state_;
 };
 
+// Bytes left between guarded memory and the unreadable pages: LEANCORE_TEST_SLACK, by default 0. For emulators that
+// read whole vectors where the processor reads only the lanes of a mask.
+inline std::size_t slack() {
+  static const char* text = std::getenv("LEANCORE_TEST_SLACK");
+  return text ? static_cast<std::size_t>(std::atoi(text)) : 0;
+}
+
 // Memory whose first or last byte touches an unreadable page.
 class GuardedMemory {
  public:
@@ -81,13 +88,13 @@ class GuardedMemory {
 
   GuardedMemory(std::size_t bytes, Flush flush) {
     const auto page = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
-    const std::size_t inner = (bytes + page - 1) / page * page;
+    const std::size_t inner = (bytes + slack() + page - 1) / page * page;
     size_ = inner + 2 * page;
     void* mapped = mmap(nullptr, size_, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (mapped == MAP_FAILED) std::abort();
     base_ = static_cast<char*>(mapped);
     if (inner > 0 && mprotect(base_ + page, inner, PROT_READ | PROT_WRITE) != 0) std::abort();
-    data_ = base_ + page + (flush == Flush::to_end ? inner - bytes : 0);
+    data_ = base_ + page + (flush == Flush::to_end ? inner - bytes - slack() : slack());
   }
   ~GuardedMemory() { munmap(base_, size_); }
   GuardedMemory(const GuardedMemory&) = delete;

@@ -1,9 +1,47 @@
 // The choice among the implementations: every one that the processor executes passes its self-test, the first of them
-// is taken, and those for tests never are unless they are asked for. Prints the choice, for scripts that know the
-// processor.
+// is taken, those for tests never are unless they are asked for, and the self-test finds defects. Prints the choice,
+// for scripts that know the processor.
+#include "cpu/kernels.hpp"
+#include "self_test.hpp"
 #include "support.hpp"
 
 namespace {
+
+using leancore::detail::Arguments;
+using leancore::detail::Implementation;
+
+// The generic kernels with a defect: `spoil` changes the call.
+template <typename Spoil>
+Implementation spoiled(Spoil) {
+  Implementation row = leancore::detail::cpu::generic;
+  row.run = [](leancore::Operation operation, const leancore::ConvDesc& desc, const Arguments& arguments,
+               const leancore::Context& context, void* workspace, int threads) {
+    leancore::ConvDesc d = desc;
+    Arguments a = arguments;
+    Spoil{}(operation, d, a);
+    return leancore::detail::cpu::generic.run(operation, d, a, context, workspace, threads);
+  };
+  return row;
+}
+
+void self_test_finds_defects() {
+  using leancore::ConvDesc;
+  using leancore::DType;
+  using leancore::Operation;
+  const Implementation rows[] = {
+      spoiled([](Operation, ConvDesc&, Arguments&) {}),
+      spoiled([](Operation, ConvDesc&, Arguments& a) { a.bias = nullptr; }),
+      spoiled([](Operation, ConvDesc& d, Arguments&) { d.dilation[1] = 1; }),
+      spoiled([](Operation, ConvDesc& d, Arguments&) { d.batch -= d.batch > 3 ? 1 : 0; }),
+      spoiled([](Operation, ConvDesc& d, Arguments&) { d.c_out -= d.x_strides[1] == 1 ? 1 : 0; }),
+      spoiled([](Operation, ConvDesc& d, Arguments&) { d.dtype = d.dtype == DType::f16 ? DType::bf16 : d.dtype; }),
+      spoiled([](Operation, ConvDesc& d, Arguments&) { d.dtype = d.dtype == DType::bf16 ? DType::f16 : d.dtype; }),
+      spoiled([](Operation which, ConvDesc&, Arguments& a) { a.dc = which == Operation::backward ? nullptr : a.dc; }),
+  };
+  for (std::size_t i = 0; i < std::size(rows); ++i) {
+    CHECK(leancore::detail::passes_self_test(rows[i]) == (i == 0), "row %zu", i);
+  }
+}
 
 bool only_for_tests(const char* name) {
   return std::strcmp(name, "generic256") == 0 || std::strcmp(name, "generic512") == 0;
@@ -18,6 +56,7 @@ const char* selected(leancore::Operation operation, const leancore::ConvDesc& d,
 }  // namespace
 
 int main() {
+  self_test_finds_defects();
   const auto listed = leancore::detail::cpu_implementations();
   CHECK(leancore::implementation_count() >= listed.size(), "%zu of %zu", leancore::implementation_count(),
         listed.size());

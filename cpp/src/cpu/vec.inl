@@ -289,9 +289,14 @@ struct Simd {
   static LEANCORE_INLINE halves rounded(const f16*, vec v) { return to_f16(v); }
   static LEANCORE_INLINE halves rounded(const bf16*, vec v) { return to_bf16(v); }
 
+  // Of the bits of some NaNs it overflows; it is not selected there.
+  static LEANCORE_INLINE ints wrapping_sum(ints a, ints b) {
+    typedef std::make_unsigned_t<int_like<T> > bits __attribute__((vector_size(LEANCORE_VECTOR_BYTES)));
+    return reinterpret_cast<ints>(reinterpret_cast<bits>(a) + reinterpret_cast<bits>(b));
+  }
   static LEANCORE_INLINE halves to_bf16(vec v) {
     const ints bits = reinterpret_cast<ints>(v), magnitude = bits & 0x7fffffff;
-    const ints nearest = bits + 0x7fff + ((bits >> 16) & 1), quiet = bits | 0x00400000;
+    const ints nearest = wrapping_sum(bits, ((bits >> 16) & 1) + 0x7fff), quiet = bits | 0x00400000;
     return __builtin_convertvector(((magnitude > 0x7f800000 ? quiet : nearest) >> 16) & 0xffff, halves);
   }
   static LEANCORE_INLINE halves to_f16(vec v) {
@@ -301,7 +306,7 @@ struct Simd {
     return (halves)_mm256_cvtps_ph((__m256)v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
 #else
     const ints bits = reinterpret_cast<ints>(v), magnitude = bits & 0x7fffffff, sign = (bits >> 16) & 0x8000;
-    const ints normal = (magnitude - ((127 - 15) << 23) + 0xfff + ((magnitude >> 13) & 1)) >> 13;
+    const ints normal = wrapping_sum(magnitude, ((magnitude >> 13) & 1) + (0xfff - ((127 - 15) << 23))) >> 13;
     // Adding 1/2 leaves the significand rounded to multiples of 2^-24.
     const ints subnormal = reinterpret_cast<ints>(reinterpret_cast<vec>(magnitude) + 0.5f) - 0x3f000000;
     ints result = magnitude < 0x38800000 ? subnormal : normal;          // below 2^-14

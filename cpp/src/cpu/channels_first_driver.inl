@@ -86,28 +86,17 @@ class ChannelsFirst {
   ChannelsFirst(Operation operation, const ConvDesc& desc)
       : d_(desc),
         p_(make_problem(operation, desc)),
-        work_(operation == Operation::backward_weight ? Work::weight
-              : operation == Operation::backward      ? Work::both
-                                                      : Work::out),
+        work_(work_of(operation)),
+        other_side_(other_side_of(operation, desc, p_)),
         plan_(make_plan(p_, sizeof(T), S::width, work_)) {
-    if (work_ == Work::weight) {
-      other_channels_ = p_.c_out;
-      other_channel_ = p_.out_channel;
-      std::copy_n(p_.out_steps, max_dims + 1, other_steps_);
-    } else if (work_ == Work::both) {
-      other_channels_ = p_.c_out;
-      other_channel_ = desc.x_strides[1];
-      other_steps_[0] = desc.x_strides[0];
-      for (int a = 0; a < p_.dims; ++a) other_steps_[a + 1] = desc.x_strides[a + 2];
-    }
-    for (int i = 0; i < p_.phase_count; ++i) {
-      for (int t = 0; t < p_.phases[i].tap_count; ++t) {
-        const GridTap& tap = p_.taps_of(p_.phases[i])[t];
-        if (tap.axis != plan_.slice_axis) continue;
+    over_taps(p_, [&](const GridTap& tap) {
+      if (tap.axis == plan_.slice_axis) {
         before_[tap.plane] = std::max(before_[tap.plane], -tap.shift);
         after_[tap.plane] = std::max(after_[tap.plane], tap.shift);
+      } else if (tap.axis == plan_.slice_axis - 1) {
+        reach_ahead_ = std::max(reach_ahead_, tap.shift);
       }
-    }
+    });
   }
 
   // ---- memory ----
@@ -123,7 +112,7 @@ class ChannelsFirst {
     }
     slots_ = arena.take<T>(threads * plan_.slots * plan_.slot_size);
     if (work_ != Work::out) {
-      other_tile_ = arena.take<T>(threads * other_channels_ * plan_.out_row_length);
+      other_tile_ = arena.take<T>(threads * other_side_.channels * plan_.out_row_length);
       const std::int64_t sums = p_.c_in * p_.c_out + p_.diagonal() * p_.columns();
       lost_ = plan_.many_tiles ? sums : 0;
       partial_size_ = sums + lost_;
@@ -204,28 +193,25 @@ class ChannelsFirst {
     if (work_ == Work::out) return;
     Plane grid;
     std::copy_n(p_.extents, max_dims, grid.extents);
-    other_shape_ = shape_of(p_.plane_count, grid, other_steps_);
-    other_shape_.channels = other_channels_;
-    other_shape_.channel_step = other_channel_;
+    other_shape_ = shape_of(p_.plane_count, grid, other_side_.steps);
+    other_shape_.channels = other_side_.channels;
+    other_shape_.channel_step = other_side_.channel_step;
     // Channels that nearly follow each other cannot crowd the same sets of the cache.
     const std::int64_t last_slice = slice_rows(plan_.slices - 1) * plan_.inner;
-    other_in_place_ = other_shape_.dense && 0 < other_channel_ && other_channel_ <= 2 * plan_.run &&
+    other_in_place_ = other_shape_.dense && 0 < other_side_.channel_step && other_side_.channel_step <= 2 * plan_.run &&
                       plan_.run % S::width == 0 && last_slice % S::width == 0;
   }
 
   // For taps along inner axes: where in the run the neighbour exists.
   void fill_masks() {
-    for (int i = 0; i < p_.phase_count; ++i) {
-      for (int t = 0; t < p_.phases[i].tap_count; ++t) {
-        const GridTap& tap = p_.taps_of(p_.phases[i])[t];
-        if (tap.axis <= plan_.slice_axis) continue;
-        mask_entry* row = masks_ + tap.column * mask_length_;
-        std::int64_t at[max_dims + 1] = {};
-        for (std::int64_t q = 0; q < plan_.run; ++q, step_inner(at, false)) {
-          S::set_mask(row, q, at[tap.axis] >= tap.begin && at[tap.axis] < tap.end);
-        }
+    over_taps(p_, [&](const GridTap& tap) {
+      if (tap.axis <= plan_.slice_axis) return;
+      mask_entry* row = masks_ + tap.column * mask_length_;
+      std::int64_t at[max_dims + 1] = {};
+      for (std::int64_t q = 0; q < plan_.run; ++q, step_inner(at, false)) {
+        S::set_mask(row, q, at[tap.axis] >= tap.begin && at[tap.axis] < tap.end);
       }
-    }
+    });
   }
 
   void fill_places() {
@@ -280,16 +266,9 @@ class ChannelsFirst {
     });
     for (std::int64_t o = 0; o < p_.c_out; ++o) bias_[o] = bias ? static_cast<T>(bias[o * p_.bias_stride]) : T{};
 
-    // An output that the last-level cache cannot keep is not worth bringing there.
-    constexpr std::int64_t large = std::int64_t{16} << 20, bytes = S::width * static_cast<std::int64_t>(sizeof(E));
-    const auto aligned = [](std::int64_t elements) {
-      return elements * static_cast<std::int64_t>(sizeof(E)) % bytes == 0;
-    };
-    stream_ = S::template can_stream<E> && p_.positions() * p_.c_out * static_cast<std::int64_t>(sizeof(E)) >= large &&
-              !p_.zero_rest && reinterpret_cast<std::uintptr_t>(out) % static_cast<std::uintptr_t>(bytes) == 0 &&
-              aligned(p_.out_channel) && aligned(plan_.rows * p_.out_steps[plan_.slice_axis]);
+    const auto aligned = [](std::int64_t elements) { return elements % S::width == 0; };
+    stream_ = may_stream(p_, out) && aligned(p_.out_channel) && aligned(plan_.rows * p_.out_steps[plan_.slice_axis]);
     for (int axis = 0; axis < plan_.slice_axis; ++axis) stream_ = stream_ && aligned(p_.out_steps[axis]);
-    // In a tile, vectors that are stored whole begin at multiples of the vector as long as none is split.
     for (std::int64_t v = 0; v < plan_.run / S::width; ++v) stream_ = stream_ && aligned(places(0)[v].first);
   }
 
@@ -326,18 +305,6 @@ class ChannelsFirst {
     }
   }
 
-  // How many tiles ahead a march packs.
-  [[nodiscard]] std::int64_t reach_ahead() const {
-    std::int64_t ahead = 0;
-    for (int i = 0; i < p_.phase_count; ++i) {
-      for (int t = 0; t < p_.phases[i].tap_count; ++t) {
-        const GridTap& tap = p_.taps_of(p_.phases[i])[t];
-        if (tap.axis == plan_.slice_axis - 1) ahead = std::max(ahead, tap.shift);
-      }
-    }
-    return ahead;
-  }
-
   template <typename Window>
   void prepare(Step& step, Window& window, std::int64_t position, std::int64_t slice) {
     const int axis = plan_.slice_axis;
@@ -345,14 +312,14 @@ class ChannelsFirst {
     step.first_row = slice * plan_.rows;
     step.positions = step.rows * plan_.inner;
     step.next = step.next_other = Prefetch();
-    step.out_offset = step.first_row * (work_ == Work::out ? p_.out_steps : other_steps_)[axis];
+    step.out_offset = step.first_row * (work_ == Work::out ? p_.out_steps : other_side_.steps)[axis];
     std::int64_t strides[max_dims + 1] = {}, rest = position, stride = 1;
     for (int outer = axis - 1; outer >= 0; --outer) {
       step.at[outer] = rest % p_.axis_extent(outer);
       rest /= p_.axis_extent(outer);
       strides[outer] = stride;
       stride *= p_.axis_extent(outer);
-      step.out_offset += step.at[outer] * (work_ == Work::out ? p_.out_steps : other_steps_)[outer];
+      step.out_offset += step.at[outer] * (work_ == Work::out ? p_.out_steps : other_side_.steps)[outer];
     }
 
     std::int64_t wanted[max_slots] = {position};
@@ -362,12 +329,9 @@ class ChannelsFirst {
     const auto exists = [&](const GridTap& tap) {
       return !walked(tap) || (step.at[tap.axis] >= tap.begin && step.at[tap.axis] < tap.end);
     };
-    for (int i = 0; i < p_.phase_count; ++i) {
-      for (int t = 0; t < p_.phases[i].tap_count; ++t) {
-        const GridTap& tap = p_.taps_of(p_.phases[i])[t];
-        if (walked(tap) && exists(tap) && tap.shift != 0) wanted[count++] = neighbour(tap);
-      }
-    }
+    over_taps(p_, [&](const GridTap& tap) {
+      if (walked(tap) && exists(tap) && tap.shift != 0) wanted[count++] = neighbour(tap);
+    });
     window.hold(wanted, count, [&](std::int64_t which, T* slot) { pack_tile(which, slice, slot); });
 
     T* slot = window.slot(position);
@@ -474,12 +438,12 @@ class ChannelsFirst {
   const T* other_tile(const Step& step, std::int64_t& row_length) {
     if constexpr (std::is_same_v<E, T>) {
       if (other_in_place_) {
-        row_length = other_channel_;
+        row_length = other_side_.channel_step;
         return other_ + step.out_offset;
       }
     }
     row_length = plan_.out_row_length;
-    T* to = other_tile_ + step.thread * other_channels_ * plan_.out_row_length;
+    T* to = other_tile_ + step.thread * other_side_.channels * plan_.out_row_length;
     pack_rows(other_shape_, other_ + step.out_offset, step.rows, to, plan_.out_row_length);
     return to;
   }
@@ -489,10 +453,10 @@ class ChannelsFirst {
     const int axis = plan_.slice_axis;
     const std::int64_t first = slice * plan_.rows, rows = slice_rows(slice);
     if (work_ != Work::out && other_shape_.dense) {
-      step.next_other = Prefetch(other_ + walk_offset(position, other_steps_) + first * other_steps_[axis],
-                                 other_channels_, other_channel_, rows * plan_.inner);
+      step.next_other = Prefetch(other_ + walk_offset(position, other_side_.steps) + first * other_side_.steps[axis],
+                                 other_side_.channels, other_side_.channel_step, rows * plan_.inner);
     }
-    position += reach_ahead();
+    position += reach_ahead_;
     if (!shapes_[0].dense || position >= plan_.walk) return;
     const std::int64_t with_halo = std::min(p_.axis_extent(axis) - first, rows + after_[0]);
     step.next = Prefetch(in_ + p_.planes[0].offset + walk_offset(position, p_.in_steps) + first * p_.in_steps[axis],
@@ -635,13 +599,13 @@ class ChannelsFirst {
   const ConvDesc& d_;
   Problem p_;
   Work work_;
+  OtherSide other_side_;
   Plan plan_;
   int threads_ = 1;
   std::int64_t before_[1 + max_taps] = {}, after_[1 + max_taps] = {};  // halo of each plane
+  std::int64_t reach_ahead_ = 0;                                       // how many tiles ahead a march packs
   PackedShape shapes_[1 + max_taps] = {}, other_shape_ = {};
-  // backward_weight packs dy beside x, the combined backward x beside dy.
   bool other_in_place_ = false;
-  std::int64_t other_channels_ = 0, other_channel_ = 0, other_steps_[max_dims + 1] = {};
 
   const E* in_ = nullptr;
   const E* other_ = nullptr;

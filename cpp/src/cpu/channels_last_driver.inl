@@ -4,6 +4,9 @@
 // The grid is a sequence of lines, the positions along its innermost axis. A unit of work is some successive lines, or
 // a part of a long one, few enough that what it reads stays in the cache while the output channels pass by.
 
+// Positions whose products are added one after the other in the gradients of the weights (docs/numerics.md).
+inline constexpr std::int64_t longest_sum = 128;
+
 template <typename E>
 class ChannelsLast {
  public:
@@ -38,9 +41,8 @@ class ChannelsLast {
     in_ = x;
     other_ = dy;
     over_lanes([&](std::int64_t unit, int thread, const PartialSums<T>& sums) {
-      const Span span = span_of(unit);
-      if (dalpha) add_dalpha(unit, other_side(), in_side(), span, thread, sums);
-      if (dc) add_dc(span, sums);
+      weight_unit(span_of(unit), thread, sums, other_side(), in_side(), dalpha != nullptr, dc != nullptr,
+                  ahead(unit + 1), ahead(unit + 1, other_side()));
     });
     finish_weights(dalpha, dc);
   }
@@ -53,8 +55,8 @@ class ChannelsLast {
     over_lanes([&](std::int64_t unit, int thread, const PartialSums<T>& sums) {
       const Span span = span_of(unit);
       out_unit(span, thread, ahead(unit + 1));
-      if (dalpha) add_dalpha(unit, in_side(), other_side(), span, thread, sums);
-      if (dc) add_dc(span, sums);
+      weight_unit(span, thread, sums, in_side(), other_side(), dalpha != nullptr, dc != nullptr, Prefetch(),
+                  ahead(unit + 1, other_side()));
     });
     finish_weights(dalpha, dc);
   }
@@ -74,15 +76,8 @@ class ChannelsLast {
   ChannelsLast(Operation operation, const ConvDesc& desc)
       : d_(desc),
         p_(make_problem(operation, desc)),
-        work_(operation == Operation::backward_weight ? Work::weight
-              : operation == Operation::backward      ? Work::both
-                                                      : Work::out) {
-    if (work_ == Work::weight) {
-      std::copy_n(p_.out_steps, max_dims + 1, other_steps_);
-    } else if (work_ == Work::both) {
-      other_steps_[0] = desc.x_strides[0];
-      for (int a = 0; a < p_.dims; ++a) other_steps_[a + 1] = desc.x_strides[a + 2];
-    }
+        work_(work_of(operation)),
+        other_side_(other_side_of(operation, desc, p_)) {
     plan();
   }
 
@@ -91,8 +86,10 @@ class ChannelsLast {
   void plan() {
     const std::int64_t total = p_.positions(), length = p_.axis_extent(p_.dims);
     lines_ = total / length;
-    // Long sums are added up again (see PartialSums); what is read should stay in the second-level cache.
-    const std::int64_t most = work_ == Work::out ? std::clamp<std::int64_t>(49152 / p_.c_in, 48, 512) : 128;
+    // What is read should stay in the second-level cache; short units keep the memory waiting.
+    const std::int64_t most = work_ == Work::out
+                                  ? std::clamp<std::int64_t>(49152 / p_.c_in, 48, 512)
+                                  : std::clamp<std::int64_t>(49152 / (p_.c_in + p_.c_out), longest_sum, 512);
     const std::int64_t positions = std::clamp<std::int64_t>(total / 32, block_rows, most);
     lines_together_ = std::max<std::int64_t>(1, block_rows / length);
     if (length > positions) {
@@ -135,7 +132,8 @@ class ChannelsLast {
       x_copies_ = arena.take<T>(threads * unit_positions_ * dalpha_row_);
       dy_copies_ = arena.take<T>(threads * unit_positions_ * dalpha_rows_);
       const std::int64_t sums = dalpha_rows_ * dalpha_row_ + p_.columns() * dc_row_;
-      lost_ = units_ / lanes_ > 8 ? sums : 0;
+      const std::int64_t additions = units_ / lanes_ * ((unit_positions_ + longest_sum - 1) / longest_sum);
+      lost_ = additions > 8 ? sums : 0;
       partial_size_ = sums + lost_;
       partial_ = arena.take<T>(lanes_ * partial_size_);
     }
@@ -163,14 +161,8 @@ class ChannelsLast {
       }
     });
 
-    // An output that the last-level cache cannot keep is not worth bringing there.
-    constexpr std::int64_t large = std::int64_t{16} << 20, bytes = S::width * static_cast<std::int64_t>(sizeof(E));
-    const auto aligned = [](std::int64_t elements) {
-      return elements * static_cast<std::int64_t>(sizeof(E)) % bytes == 0;
-    };
-    stream_ = S::template can_stream<E> && p_.positions() * p_.c_out * static_cast<std::int64_t>(sizeof(E)) >= large &&
-              !p_.zero_rest && reinterpret_cast<std::uintptr_t>(out) % static_cast<std::uintptr_t>(bytes) == 0 &&
-              aligned(p_.diagonal());
+    const auto aligned = [](std::int64_t elements) { return elements % S::width == 0; };
+    stream_ = may_stream(p_, out) && aligned(p_.diagonal());
     for (int axis = 0; axis <= p_.dims; ++axis) stream_ = stream_ && aligned(p_.out_steps[axis]);
   }
 
@@ -221,7 +213,7 @@ class ChannelsLast {
   }
 
   [[nodiscard]] Side in_side() const { return side(in_, p_.in_steps, p_.c_in); }
-  [[nodiscard]] Side other_side() const { return side(other_, other_steps_, p_.c_out); }
+  [[nodiscard]] Side other_side() const { return side(other_, other_side_.steps, other_side_.channels); }
   [[nodiscard]] Side side(const E* base, const std::int64_t* steps, std::int64_t channels) const {
     bool dense = true;
     std::int64_t next = steps[p_.dims];
@@ -422,16 +414,42 @@ class ChannelsLast {
     return copy;
   }
 
-  void add_dalpha(std::int64_t unit, const Side& dy_side, const Side& x_side, const Span& span, int thread,
-                  const PartialSums<T>& sums) {
+  // dalpha and dc of a unit, in pieces so short that their sums are within the bound that is promised.
+  void weight_unit(const Span& span, int thread, PartialSums<T> sums, const Side& dy, const Side& x, bool want_dalpha,
+                   bool want_dc, Prefetch next, Prefetch next_other) {
+    const std::int64_t length = span.end - span.begin;
+    const std::int64_t lines = std::max<std::int64_t>(1, longest_sum / length);
+    const Split cuts(length, longest_sum);  // of a long line
+    const std::int64_t pieces = (span.last - span.first + lines - 1) / lines * cuts.parts;
+    const std::int64_t blocks =
+        pieces * ((dalpha_rows_ + block_rows - 1) / block_rows) * ((dalpha_row_ / S::width + 1) / 2);
+    Ahead ahead{{next, next_other}, {next.lines() / blocks + 1, next_other.lines() / blocks + 1}};
+    for (std::int64_t line = span.first; line < span.last; line += lines) {
+      for (std::int64_t cut = 0; cut < cuts.parts; ++cut) {
+        const std::int64_t begin = span.begin + cuts.first(cut);
+        const Span piece{line, std::min(span.last, line + lines), begin, begin + cuts.size(cut)};
+        if (want_dalpha) add_dalpha(dy, x, piece, thread, sums, ahead);
+        if (want_dc) add_dc(piece, sums);
+        sums.first = false;
+      }
+    }
+  }
+
+  // What comes next, and how much of it to fetch with every block.
+  struct Ahead {
+    Prefetch sides[2];
+    std::int64_t lines[2];
+    void fetch() {
+      for (int side = 0; side < 2; ++side) sides[side].fetch(lines[side]);
+    }
+  };
+
+  void add_dalpha(const Side& dy_side, const Side& x_side, const Span& span, int thread, const PartialSums<T>& sums,
+                  Ahead& ahead) {
     const std::int64_t positions = (span.last - span.first) * (span.end - span.begin);
     std::int64_t dy_step = 0, x_step = 0;
     const T* dy = matrix(dy_side, span, dy_copies_ + thread * unit_positions_ * dalpha_rows_, dalpha_rows_, dy_step);
     const T* x = matrix(x_side, span, x_copies_ + thread * unit_positions_ * dalpha_row_, dalpha_row_, x_step);
-    // The combined backward has fetched what its first part reads.
-    Prefetch next = work_ == Work::weight ? ahead(unit + 1) : Prefetch(), next_other = ahead(unit + 1, other_side());
-    const std::int64_t blocks = (dalpha_rows_ + block_rows - 1) / block_rows * (dalpha_row_ / S::width + 1) / 2 + 1;
-    const std::int64_t lines = next.lines() / blocks + 1, other_lines = next_other.lines() / blocks + 1;
     const Split rows(dalpha_rows_, block_rows);
     for (std::int64_t i = 0; i < dalpha_row_;) {
       const std::int64_t vectors = std::min<std::int64_t>(block_vectors, (dalpha_row_ - i) / S::width);
@@ -439,8 +457,7 @@ class ChannelsLast {
         const std::int64_t o = rows.first(part);
         weight_panels<T>[static_cast<std::size_t>(vectors - 1)][static_cast<std::size_t>(rows.size(part) - 1)](
             dy + o, dy_step, x + i, x_step, positions, sums, sums.base + o* dalpha_row_ + i, dalpha_row_);
-        next.fetch(lines);
-        next_other.fetch(other_lines);
+        ahead.fetch();
       }
       i += vectors * S::width;
     }
@@ -466,9 +483,9 @@ class ChannelsLast {
     std::int64_t at[max_dims + 1], begin[max_taps], end[max_taps];
     locate(line, at);
     for (int t = 0; t < phase.tap_count; ++t) tap_range(p_.taps_of(phase)[t], at, begin[t], end[t]);
-    const E* near = other_ + line_offset(at, other_steps_) + j;
+    const E* near = other_ + line_offset(at, other_side_.steps) + j;
     const E* far = in_ + line_offset(at, p_.in_steps) + j;
-    const std::int64_t near_step = other_steps_[p_.dims], far_step = p_.in_steps[p_.dims];
+    const std::int64_t near_step = other_side_.steps[p_.dims], far_step = p_.in_steps[p_.dims];
     for (std::int64_t from = span.begin; from < span.end;) {
       std::int64_t to = span.end, offsets[max_taps];
       int active[max_taps], count = 0;
@@ -519,6 +536,7 @@ class ChannelsLast {
   const ConvDesc& d_;
   Problem p_;
   Work work_;
+  OtherSide other_side_;
   int threads_ = 1;
   std::int64_t lines_ = 0;           // of the grid
   std::int64_t lines_together_ = 1;  // short ones, in one group
@@ -527,8 +545,6 @@ class ChannelsLast {
   std::int64_t units_ = 0;
   std::int64_t unit_positions_ = 0;  // at most
   std::int64_t lanes_ = 1;           // units are dealt to them in order, each has partial sums of its own
-  // backward_weight reads dy beside x, the combined backward x beside dy.
-  std::int64_t other_steps_[max_dims + 1] = {};
 
   const E* in_ = nullptr;
   const E* other_ = nullptr;

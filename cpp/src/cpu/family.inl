@@ -7,7 +7,7 @@
 #include "cpu/partial_sums.inl"
 #include "cpu/over_box.inl"
 #include "cpu/pack.inl"
-#include "cpu/prefetch.inl"
+#include "cpu/memory.inl"
 #include "cpu/channels_first.inl"
 #include "cpu/weight_kernel.inl"
 #include "cpu/channels_first_driver.inl"

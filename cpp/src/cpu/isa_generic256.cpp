@@ -1,23 +1,6 @@
 #include "cpu/isa.hpp"
 
 #define LEANCORE_VECTOR_BYTES 32
-
-namespace leancore::detail::cpu {
-namespace {
-#include "cpu/family.inl"
-}  // namespace
-}  // namespace leancore::detail::cpu
-
-namespace leancore::detail::cpu {
-
-constinit const Implementation generic256 = {
-    "generic256",
-    "256-bit vectors of the baseline instruction set, for tests",
-    DeviceType::cpu,
-    [] { return true; },
-    family_supports,
-    workspace_bytes,
-    run,
-};
-
-}  // namespace leancore::detail::cpu
+#define LEANCORE_ROW generic256
+#define LEANCORE_DESCRIPTION "256-bit vectors of the baseline instruction set, for tests"
+#include "cpu/isa_baseline.inl"

@@ -22,13 +22,6 @@ std::int64_t spread_row(std::int64_t elements, std::int64_t element_size) {
   return (lines | 1) * line;
 }
 
-template <typename Visit>
-void over_taps(const Problem& p, Visit visit) {
-  for (const GridTap& tap : p.taps) {
-    if (tap.begin < tap.end) visit(tap);
-  }
-}
-
 // Tiles that a thread holds at once. Along the innermost walked axis it marches and keeps what it will read again;
 // along others, neighbours are packed anew.
 int slots_needed(const Problem& p, int slice_axis) {

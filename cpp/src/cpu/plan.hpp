@@ -46,9 +46,6 @@ struct Plan {
   std::int64_t out_row_length = 0;  // the packed other side: [channel][run], no margins
 };
 
-// What a call computes from its tiles: `out`, the weights' gradients, or both.
-enum class Work { out, weight, both };
-
 // vector: elements per vector register; a tile may be read that much past its end.
 Plan make_plan(const Problem& problem, std::int64_t element_size, std::int64_t vector, Work work);
 

@@ -27,8 +27,22 @@ ConvDesc with_short_steps(ConvDesc d) {
 int tap_axis(int k, int dims) {
   return k < dims ? k + 1 : 2 * dims - k;
 }
-std::int64_t tap_step(int k, const ConvDesc& d) {
-  return (k < d.dims ? -1 : 1) * d.dilation[tap_axis(k, d.dims) - 1];
+
+// Tap k of the operator, its distance split into whole strides and a rest: step = whole * stride + residue.
+struct Reach {
+  GridTap tap;
+  std::int64_t stride, step, whole, residue;
+};
+Reach reach_of(int k, const ConvDesc& d) {
+  Reach reach = {};
+  reach.tap.column = k;
+  reach.tap.axis = tap_axis(k, d.dims);
+  const int a = reach.tap.axis - 1;
+  reach.stride = d.stride[a];
+  reach.step = (k < d.dims ? -1 : 1) * d.dilation[a];
+  reach.whole = floor_div(reach.step, reach.stride);
+  reach.residue = reach.step - reach.whole * reach.stride;
+  return reach;
 }
 
 // The member of `list` that lies `residue` along `axis`, made when it is new. Members lie off one axis at most.
@@ -42,6 +56,15 @@ int find_or_add(Residue (&list)[1 + max_taps], int& count, int axis, std::int64_
   }
   list[count] = {axis, residue};
   return count++;
+}
+
+// Positions of x at every stride-th, `residue` off: the elements of a plane, or those that a phase writes.
+void set_lattice(const Residue& residue, const ConvDesc& d, std::int64_t& offset, std::int64_t (&extents)[max_dims]) {
+  for (int a = 0; a < d.dims; ++a) {
+    const std::int64_t first = residue.axis == a + 1 ? residue.value : 0;
+    offset += first * d.x_strides[a + 2];
+    extents[a] = std::max<std::int64_t>(0, ceil_div(d.extents[a] - first, d.stride[a]));
+  }
 }
 
 // Taps that reach far get planes of their own.
@@ -62,26 +85,17 @@ void add_forward_taps(Problem& p, const ConvDesc& d) {
   p.plane_count = 0;
   find_or_add(planes, p.plane_count, 1, 0);
   for (int k = 0; k < p.columns() && p.diagonal() > 0; ++k) {
-    GridTap tap;
-    tap.column = k;
-    tap.axis = tap_axis(k, p.dims);
+    auto [tap, stride, step, whole, residue] = reach_of(k, d);
     const int a = tap.axis - 1;
-    const std::int64_t step = tap_step(k, d), residue = step - floor_div(step, d.stride[a]) * d.stride[a];
-    tap.shift = floor_div(step, d.stride[a]);
-    tap.begin = std::max<std::int64_t>(0, ceil_div(-step, d.stride[a]));
-    tap.end = std::min(p.extents[a], floor_div(d.extents[a] - 1 - step, d.stride[a]) + 1);
+    tap.shift = whole;
+    tap.begin = std::max<std::int64_t>(0, ceil_div(-step, stride));
+    tap.end = std::min(p.extents[a], floor_div(d.extents[a] - 1 - step, stride) + 1);
     tap.offset = step * d.x_strides[a + 2];
     if (tap.begin >= tap.end) continue;  // no position has this neighbour
     tap.plane = find_or_add(planes, p.plane_count, tap.axis, residue);
     p.taps[p.phases[0].tap_count++] = tap;
   }
-  for (int i = 0; i < p.plane_count; ++i) {
-    for (int a = 0; a < p.dims; ++a) {
-      const std::int64_t first = planes[i].axis == a + 1 ? planes[i].value : 0;
-      p.planes[i].offset += first * d.x_strides[a + 2];
-      p.planes[i].extents[a] = std::max<std::int64_t>(0, ceil_div(d.extents[a] - first, d.stride[a]));
-    }
-  }
+  for (int i = 0; i < p.plane_count; ++i) set_lattice(planes[i], d, p.planes[i].offset, p.planes[i].extents);
 }
 
 void add_adjoint_taps(Problem& p, const ConvDesc& d) {
@@ -91,16 +105,12 @@ void add_adjoint_taps(Problem& p, const ConvDesc& d) {
   p.phase_count = 0;
   find_or_add(phases, p.phase_count, 1, 0);
   for (int k = 0; k < p.columns() && p.diagonal() > 0; ++k) {
-    GridTap tap;
-    tap.column = k;
-    tap.axis = tap_axis(k, p.dims);
+    auto [tap, stride, step, whole, residue] = reach_of(k, d);
     const int a = tap.axis - 1;
-    const std::int64_t step = tap_step(k, d), residue = step - floor_div(step, d.stride[a]) * d.stride[a];
-    tap.shift = -floor_div(step, d.stride[a]);
+    tap.shift = -whole;
     tap.begin = std::max<std::int64_t>(0, -tap.shift);
     // Position q of the phase, and position q + shift of dy.
-    const std::int64_t extent = std::max<std::int64_t>(0, ceil_div(d.extents[a] - residue, d.stride[a]));
-    tap.end = std::min(extent, p.extents[a] - tap.shift);
+    tap.end = std::min(ceil_div(d.extents[a] - residue, stride), p.extents[a] - tap.shift);
     tap.offset = tap.shift * d.y_strides[a + 2];
     if (tap.begin >= tap.end) continue;
     taps[count] = tap;
@@ -108,17 +118,14 @@ void add_adjoint_taps(Problem& p, const ConvDesc& d) {
   }
   int sorted = 0;
   for (int i = 0; i < p.phase_count; ++i) {
-    p.phases[i].first_tap = sorted;
+    Phase& phase = p.phases[i];
+    phase.full = i == 0;
+    phase.first_tap = sorted;
     for (int t = 0; t < count; ++t) {
       if (phase_of[t] == i) p.taps[sorted++] = taps[t];
     }
-    p.phases[i].tap_count = sorted - p.phases[i].first_tap;
-    p.phases[i].full = i == 0;
-    for (int a = 0; a < p.dims; ++a) {
-      const std::int64_t first = phases[i].axis == a + 1 ? phases[i].value : 0;
-      p.phases[i].offset += first * d.x_strides[a + 2];
-      p.phases[i].extents[a] = std::max<std::int64_t>(0, ceil_div(d.extents[a] - first, d.stride[a]));
-    }
+    phase.tap_count = sorted - phase.first_tap;
+    set_lattice(phases[i], d, phase.offset, phase.extents);
   }
   for (int a = 0; a < p.dims; ++a) {
     p.zero_rest = p.zero_rest || d.stride[a] > 1;
@@ -152,6 +159,24 @@ bool is_channels_last(Operation operation, const ConvDesc& d) {
   if (d.c_in == 1 && d.c_out == 1) return false;
   return contiguous(d.c_in, d.x_strides[1]) && contiguous(d.c_out, d.y_strides[1]) &&
          (operation != Operation::backward || contiguous(d.c_in, d.dx_strides[1]));
+}
+
+Work work_of(Operation operation) {
+  return operation == Operation::backward_weight ? Work::weight
+         : operation == Operation::backward      ? Work::both
+                                                 : Work::out;
+}
+
+OtherSide other_side_of(Operation operation, const ConvDesc& d, const Problem& p) {
+  OtherSide other;
+  if (work_of(operation) == Work::out) return other;
+  // Of both problems, c_out is the number of channels of the side that `in` is not.
+  const bool weight = operation == Operation::backward_weight;
+  other.channels = p.c_out;
+  other.channel_step = weight ? p.out_channel : d.x_strides[1];
+  other.steps[0] = weight ? p.out_steps[0] : d.x_strides[0];
+  for (int a = 0; a < d.dims; ++a) other.steps[a + 1] = weight ? p.out_steps[a + 1] : d.x_strides[a + 2];
+  return other;
 }
 
 Problem make_problem(Operation operation, const ConvDesc& desc) {

@@ -89,4 +89,24 @@ struct Problem {
 
 Problem make_problem(Operation operation, const ConvDesc& desc);
 
+// Calls visit(tap) for the taps of all phases.
+template <typename Visit>
+void over_taps(const Problem& p, Visit visit) {
+  for (const GridTap& tap : p.taps) {
+    if (tap.begin < tap.end) visit(tap);
+  }
+}
+
+// What a call computes from its tiles: `out`, the weights' gradients, or both.
+enum class Work { out, weight, both };
+Work work_of(Operation operation);
+
+// What a call reads beside `in`, position by position: dy in backward_weight, x in the combined backward.
+struct OtherSide {
+  std::int64_t channels = 0;
+  std::int64_t channel_step = 0;
+  std::int64_t steps[max_dims + 1] = {};
+};
+OtherSide other_side_of(Operation operation, const ConvDesc& desc, const Problem& problem);
+
 }  // namespace leancore::detail::cpu

@@ -134,14 +134,7 @@ class _PreparedLean:
             return data
         if operation == "backward_weight":
             return weight
-        combined = getattr(leancore, "backward", None)
-
-        def separate() -> tuple[Any, Any, Any]:
-            return (data(), *weight())
-
-        both = separate
-        if combined is not None:
-            both = functools.partial(combined, x, dy, alpha, c, out=(dx, dalpha, dc), **geometry)
+        both = functools.partial(leancore.backward, x, dy, alpha, c, out=(dx, dalpha, dc), **geometry)
         if operation == "backward":
             return both
         forward = self.call("forward")

@@ -16,20 +16,23 @@ def shape_of_y(
     dims = len(shape) - 2
     if not 1 <= dims <= 4:
         raise ValueError(f"forward: x has shape {tuple(shape)}, expected (N, c_in, 1 to 4 spatial axes)")
-    c_in = shape[1]
-    if alpha.dim() != 2 or alpha.shape[1] != c_in:
-        raise ValueError(
-            f"forward: alpha has shape {tuple(alpha.shape)}, expected (c_out, c_in) = (·, {c_in}) "
-            f"from x of shape {tuple(shape)}"
-        )
-    c_out = alpha.shape[0]
-    stencil = (min(c_in, c_out), 2 * dims)
-    if c.shape != stencil:
-        raise ValueError(f"forward: c has shape {tuple(c.shape)}, expected (min(c_in, c_out), 2 dims) = {stencil}")
+    c_out = _check_weights("forward", alpha, c, shape[1], dims, f"x of shape {tuple(shape)}")
     if bias is not None and bias.shape != (c_out,):
         raise ValueError(f"forward: bias has shape {tuple(bias.shape)}, expected (c_out,) = ({c_out},)")
     check_geometry("forward", dims, stride, dilation)
     return (shape[0], c_out, *extents_of_y(shape[2:], stride))
+
+
+def _check_weights(function: str, alpha: Tensor, c: Tensor, c_in: int, dims: int, source: str) -> int:
+    """c_out."""
+    if alpha.dim() != 2 or alpha.shape[1] != c_in:
+        raise ValueError(
+            f"{function}: alpha has shape {tuple(alpha.shape)}, expected (c_out, c_in) = (·, {c_in}) from {source}"
+        )
+    stencil = (min(c_in, alpha.shape[0]), 2 * dims)
+    if c.shape != stencil:
+        raise ValueError(f"{function}: c has shape {tuple(c.shape)}, expected (min(c_in, c_out), 2 dims) = {stencil}")
+    return alpha.shape[0]
 
 
 def check_backward_data(
@@ -39,17 +42,7 @@ def check_backward_data(
     dims = len(x_shape) - 2
     if not 1 <= dims <= 4:
         raise ValueError(f"backward_data: x_shape is {tuple(x_shape)}, expected (N, c_in, 1 to 4 spatial axes)")
-    c_in = x_shape[1]
-    if alpha.dim() != 2 or alpha.shape[1] != c_in:
-        raise ValueError(
-            f"backward_data: alpha has shape {tuple(alpha.shape)}, expected (c_out, c_in) = (·, {c_in}) from x_shape"
-        )
-    c_out = alpha.shape[0]
-    stencil = (min(c_in, c_out), 2 * dims)
-    if c.shape != stencil:
-        raise ValueError(
-            f"backward_data: c has shape {tuple(c.shape)}, expected (min(c_in, c_out), 2 dims) = {stencil}"
-        )
+    c_out = _check_weights("backward_data", alpha, c, x_shape[1], dims, "x_shape")
     check_geometry("backward_data", dims, stride, dilation)
     _check_dy("backward_data", dy, (x_shape[0], c_out, *extents_of_y(x_shape[2:], stride)))
 

@@ -5,10 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from leancore.torch import LeanConv1d, LeanConv2d, LeanConv3d
 
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 HALF_DTYPES = (torch.bfloat16, torch.float16)
+
+LAYERS = (LeanConv1d, LeanConv2d, LeanConv3d)
 
 # One for each number of dimensions, of extents that a mix-up of axes would not survive.
 SPATIAL = {1: (7,), 2: (5, 6), 3: (4, 3, 5), 4: (3, 2, 4, 3)}
@@ -58,3 +62,12 @@ def dense_conv(x: Tensor, alpha: Tensor, c: Tensor, bias: Any = None, stride: An
     dims = x.dim() - 2
     conv = {1: torch.conv1d, 2: torch.conv2d, 3: torch.conv3d}[dims]
     return conv(x, dense_kernel(alpha, c, dims), bias, stride, dilation, dilation)
+
+
+def network(layer: Any) -> nn.Sequential:
+    """Integer weights: any correct run of it gives the same bits."""
+    model = nn.Sequential(layer(3, 4, bias=True), nn.ReLU(), layer(4, 5, stride=2), nn.ReLU(), layer(5, 2, dilation=2))
+    with torch.no_grad():
+        for i, parameter in enumerate(model.parameters()):
+            parameter.copy_(integers(*parameter.shape, dtype=torch.float32, seed=i))
+    return model

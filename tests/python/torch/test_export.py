@@ -12,22 +12,11 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram, export
 
 from helpers import run_script
-from leancore.torch import LeanConv1d, LeanConv2d, LeanConv3d, decompositions
-from torch_helpers import channels_last, integers
+from leancore.torch import LeanConv2d, decompositions
+from torch_helpers import LAYERS, channels_last, integers, network
 
 # Of torch's own exporter and compiler.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
-
-LAYERS = [LeanConv1d, LeanConv2d, LeanConv3d]
-
-
-def network(layer: Any) -> nn.Sequential:
-    """Integer weights: any correct run of it gives the same bits."""
-    model = nn.Sequential(layer(3, 4, bias=True), nn.ReLU(), layer(4, 5, stride=2), nn.ReLU(), layer(5, 2, dilation=2))
-    with torch.no_grad():
-        for i, parameter in enumerate(model.parameters()):
-            parameter.copy_(integers(*parameter.shape, dtype=torch.float32, seed=i))
-    return model.eval()
 
 
 def example(layer: Any, more: int = 0) -> Tensor:
@@ -50,7 +39,7 @@ def namespaces(program: ExportedProgram) -> set[str]:
 @pytest.mark.parametrize("layer", LAYERS)
 @pytest.mark.parametrize("strict", [False, True])
 def test_save_and_load_with_dynamic_batch_and_size(layer: Any, strict: bool) -> None:
-    model = network(layer)
+    model = network(layer).eval()
     file = io.BytesIO()
     torch.export.save(exported(layer, model, strict=strict), file)
     file.seek(0)
@@ -62,7 +51,7 @@ def test_save_and_load_with_dynamic_batch_and_size(layer: Any, strict: bool) -> 
 
 
 def test_channels_last_in_channels_last_out() -> None:
-    model = network(LeanConv2d)
+    model = network(LeanConv2d).eval()
     x = channels_last(example(LeanConv2d))
     program = export(model, (x,), dynamic_shapes=(dynamic_batch_and_size(LeanConv2d),))
     y = program.module()(x)
@@ -74,7 +63,7 @@ def test_autocast_is_exported() -> None:
     class Cast(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.inner = network(LeanConv2d)
+            self.inner = network(LeanConv2d).eval()
 
         def forward(self, x: Tensor) -> Any:
             with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -88,7 +77,7 @@ def test_autocast_is_exported() -> None:
 
 @pytest.mark.parametrize("layer", LAYERS)
 def test_a_decomposed_program_has_stock_operators_only(layer: Any) -> None:
-    model = network(layer)
+    model = network(layer).eval()
     program = exported(layer, model).run_decompositions({**torch.export.default_decompositions(), **decompositions()})
     assert namespaces(program) == {"aten"}
     for more in (0, 1, 4):
@@ -97,7 +86,7 @@ def test_a_decomposed_program_has_stock_operators_only(layer: Any) -> None:
 
 
 def test_a_decomposed_program_runs_without_leancore(tmp_path: Path) -> None:
-    model, x = network(LeanConv2d), example(LeanConv2d, 3)
+    model, x = network(LeanConv2d).eval(), example(LeanConv2d, 3)
     torch.export.save(exported(LeanConv2d, model).run_decompositions(decompositions()), tmp_path / "model.pt2")
     torch.save([x, model(x).detach()], tmp_path / "data.pt")
     code = """
@@ -112,7 +101,7 @@ print("leancore" in sys.modules)
 
 
 def test_aot_inductor_of_the_decomposed_program(tmp_path: Path) -> None:
-    model = network(LeanConv2d)[:2]
+    model = network(LeanConv2d).eval()[:2]
     program = exported(LeanConv2d, model).run_decompositions(decompositions())
     package = str(tmp_path / "model.pt2")
     torch._inductor.aoti_compile_and_package(program, package_path=package)

@@ -12,19 +12,8 @@ from torch.nn.utils import parametrizations, parametrize
 from torch.utils.checkpoint import checkpoint, checkpoint_sequential
 
 from helpers import run_script
-from leancore.torch import LeanConv1d, LeanConv2d, LeanConv3d, lean_conv
-from torch_helpers import integers
-
-LAYERS = [LeanConv1d, LeanConv2d, LeanConv3d]
-
-
-def network(layer: Any) -> nn.Sequential:
-    """Integer weights: any correct run of it gives the same bits."""
-    model = nn.Sequential(layer(3, 4, bias=True), nn.ReLU(), layer(4, 5, stride=2), nn.ReLU(), layer(5, 2, dilation=2))
-    with torch.no_grad():
-        for i, parameter in enumerate(model.parameters()):
-            parameter.copy_(integers(*parameter.shape, dtype=torch.float32, seed=i))
-    return model
+from leancore.torch import LeanConv2d, lean_conv
+from torch_helpers import LAYERS, integers, network
 
 
 def example(layer: Any) -> Tensor:

@@ -30,3 +30,14 @@ class Prefetch {
   const char* at_ = nullptr;
   std::int64_t channels_ = 0, channel_bytes_ = 0, bytes_ = 0, done_ = 0;
 };
+
+// Whether whole vectors of `out` go past the caches: it is so large that the last-level cache cannot keep it, and as
+// far as the problem tells, vectors begin at multiples of their size.
+template <typename E>
+bool may_stream(const Problem& p, const E* out) {
+  using S = Simd<compute_type<E>>;
+  constexpr std::int64_t large = std::int64_t{16} << 20;
+  return S::template can_stream<E> && !p.zero_rest &&
+         p.positions() * p.c_out * static_cast<std::int64_t>(sizeof(E)) >= large &&
+         reinterpret_cast<std::uintptr_t>(out) % (S::width * sizeof(E)) == 0;
+}

@@ -16,19 +16,6 @@
 
 namespace emulation {
 
-// A value as another type: its bits where the sizes are equal, otherwise cut off or extended by its sign.
-template <typename To, typename From>
-[[gnu::always_inline]] constexpr To as(From value) {
-  if constexpr (std::is_same_v<To, From>) {
-    return value;
-  } else if constexpr (sizeof(To) == sizeof(From)) {
-    return std::bit_cast<To>(value);
-  } else {
-    static_assert(std::is_integral_v<To> && std::is_integral_v<From>);
-    return static_cast<To>(value);
-  }
-}
-
 template <typename T>
 T get(const unsigned char* from) {
   T value;
@@ -62,16 +49,8 @@ constexpr T sub(T a, T b) {
   return static_cast<T>(Wide<T>(a) - Wide<T>(b));
 }
 template <typename T>
-constexpr T multiply_lo(T a, T b) {
-  return static_cast<T>(Wide<T>(a) * Wide<T>(b));
-}
-template <typename T>
-constexpr T multiply_hi(T a, T b) {
+constexpr T multiply_high(T a, T b) {
   return static_cast<T>((Double<T>(a) * Double<T>(b)) >> (8 * sizeof(T)));
-}
-template <typename Result, typename T>
-constexpr Result multiply_wide(T a, T b) {
-  return Result(a) * Result(b);
 }
 // The device does not trap: the quotient of a division by zero has all bits set.
 template <typename T>
@@ -94,23 +73,11 @@ constexpr T absolute(T a) {
 // -- bits
 
 template <typename T>
-constexpr T bitwise_and(T a, T b) {
-  return static_cast<T>(a & b);
-}
-template <typename T>
-constexpr T bitwise_or(T a, T b) {
-  return static_cast<T>(a | b);
-}
-template <typename T>
-constexpr T bitwise_xor(T a, T b) {
-  return static_cast<T>(a ^ b);
-}
-template <typename T>
-constexpr T shift_left(T a, u32 amount) {
+constexpr T shift_shl(T a, u32 amount) {
   return amount >= 8 * sizeof(T) ? T{0} : static_cast<T>(Wide<T>(a) << amount);
 }
 template <typename T>
-constexpr T shift_right(T a, u32 amount) {
+constexpr T shift_shr(T a, u32 amount) {
   if (amount >= 8 * sizeof(T)) return a < 0 ? static_cast<T>(-1) : T{0};
   return static_cast<T>(a >> amount);
 }
@@ -197,22 +164,18 @@ constexpr T join(Parts... parts) {
   return result;
 }
 
-// -- comparisons; those that end in u hold if a number is NaN
+// -- comparisons that C++ has no sign for; those that end in u hold if a number is NaN
 
-#define COMPARE(name, operation)               \
-  template <typename T>                        \
-  constexpr bool compare_##name(T a, T b) {    \
-    return a operation b;                      \
-  }                                            \
-  template <typename T>                        \
-  constexpr bool compare_##name##u(T a, T b) { \
-    return a != a || b != b || a operation b;  \
+#define COMPARE(name, operation)              \
+  template <typename T>                       \
+  constexpr bool compare_##name(T a, T b) {   \
+    return a != a || b != b || a operation b; \
   }
-COMPARE(eq, ==)
-COMPARE(lt, <)
-COMPARE(le, <=)
-COMPARE(gt, >)
-COMPARE(ge, >=)
+COMPARE(equ, ==)
+COMPARE(ltu, <)
+COMPARE(leu, <=)
+COMPARE(gtu, >)
+COMPARE(geu, >=)
 #undef COMPARE
 template <typename T>
 constexpr bool compare_ne(T a, T b) {
@@ -230,38 +193,8 @@ template <typename T>
 constexpr bool compare_nan(T a, T b) {
   return a != a || b != b;
 }
-// Other names for unsigned comparisons.
-template <typename T>
-constexpr bool compare_lo(T a, T b) {
-  return a < b;
-}
-template <typename T>
-constexpr bool compare_ls(T a, T b) {
-  return a <= b;
-}
-template <typename T>
-constexpr bool compare_hi(T a, T b) {
-  return a > b;
-}
-template <typename T>
-constexpr bool compare_hs(T a, T b) {
-  return a >= b;
-}
-
 // -- floating point
 
-template <typename T>
-T add_real(T a, T b) {
-  return a + b;
-}
-template <typename T>
-T sub_real(T a, T b) {
-  return a - b;
-}
-template <typename T>
-T mul_real(T a, T b) {
-  return a * b;
-}
 // The number if one of the two is NaN, unless NaN is asked for; -0 is below +0.
 template <typename T>
 T min_real(T a, T b, bool nan_wins) {

@@ -1,6 +1,6 @@
 """python3 -m translator INPUT.ptx OUTPUT.cpp [--used FILE]: writes the C++ of a PTX module.
 
---used lists the rows of the instruction table that the module needed, so that tests can show that none is left untried."""
+--used lists the rows of the instruction table that the module needed, so that tests can show that none is left out."""
 
 from __future__ import annotations
 

@@ -58,22 +58,18 @@ def translate(w: FunctionWriter) -> tuple[str, Row]:
 # -- integers
 
 INTEGER = "(?P<t>[us](?:16|32|64))"
-compute(rf"(?P<op>add|sub)\.{INTEGER}", "{op}<{T}>({0}, {1})", "{t}", "{t}", "{t}")
-compute(rf"mul\.(?P<part>lo|hi)\.{INTEGER}", "multiply_{part}<{T}>({0}, {1})", "{t}", "{t}", "{t}")
-compute(rf"mad\.(?P<part>lo|hi)\.{INTEGER}", "add<{T}>(multiply_{part}<{T}>({0}, {1}), {2})", "{t}", *["{t}"] * 3)
-for _narrow, _wide in (("16", "32"), ("32", "64")):
+# What wraps around is the same with and without sign. C++ makes small integers signed ones: 1u keeps products unsigned.
+compute(r"add\.[us](?P<n>16|32|64)", "{0} + {1}", "b{n}", "b{n}", "b{n}")
+compute(r"sub\.[us](?P<n>16|32|64)", "{0} - {1}", "b{n}", "b{n}", "b{n}")
+compute(r"mul\.lo\.[us](?P<n>16|32|64)", "1u * {0} * {1}", "b{n}", "b{n}", "b{n}")
+compute(r"mad\.lo\.[us](?P<n>16|32|64)", "1u * {0} * {1} + {2}", "b{n}", "b{n}", "b{n}", "b{n}")
+compute(rf"mul\.hi\.{INTEGER}", "multiply_high<{T}>({0}, {1})", "{t}", "{t}", "{t}")
+compute(rf"mad\.hi\.{INTEGER}", "add<{T}>(multiply_high<{T}>({0}, {1}), {2})", "{t}", *["{t}"] * 3)
+for _narrow, _wide in ((16, 32), (32, 64)):
+    _t, _s = f"{{s}}{_wide}", f"{{s}}{_narrow}"
+    compute(rf"mul\.wide\.(?P<s>[us]){_narrow}", f"{_t}({{0}}) * {{1}}", _t, _s, _s)
     compute(
-        rf"mul\.wide\.(?P<s>[us]){_narrow}",
-        f"multiply_wide<{{s}}{_wide}>({{0}}, {{1}})",
-        f"{{s}}{_wide}",
-        *[f"{{s}}{_narrow}"] * 2,
-    )
-    compute(
-        rf"mad\.wide\.(?P<s>[us]){_narrow}",
-        f"add<{{s}}{_wide}>(multiply_wide<{{s}}{_wide}>({{0}}, {{1}}), {{2}})",
-        f"{{s}}{_wide}",
-        *[f"{{s}}{_narrow}"] * 2,
-        f"{{s}}{_wide}",
+        rf"mad\.wide\.(?P<s>[us]){_narrow}", f"u{_wide}({_t}({{0}}) * {{1}}) + {{2}}", f"b{_wide}", _s, _s, f"b{_wide}"
     )
 compute(rf"div\.{INTEGER}", "divide<{T}>({0}, {1})", "{t}", "{t}", "{t}")
 compute(rf"rem\.{INTEGER}", "remainder<{T}>({0}, {1})", "{t}", "{t}", "{t}")
@@ -86,18 +82,27 @@ compute(
 
 # -- bits
 
-compute(r"(?P<op>and|or|xor)\.(?P<t>b(?:16|32|64))", "bitwise_{op}<{T}>({0}, {1})", "{t}", "{t}", "{t}")
-compute(r"(?P<op>and|or|xor)\.pred", "bitwise_{op}<bool>({0}, {1})", "pred", "pred", "pred")
-compute(r"not\.(?P<t>b(?:16|32|64))", "as<{T}>(~{0})", "{t}", "{t}")
+for _name, _sign in (("and", "&"), ("or", "|"), ("xor", "^")):
+    compute(rf"{_name}\.(?P<t>b(?:16|32|64)|pred)", f"{{0}} {_sign} {{1}}", "{t}", "{t}", "{t}")
+compute(r"not\.(?P<t>b(?:16|32|64))", "~{0}", "{t}", "{t}")
 compute(r"not\.pred", "!{0}", "pred", "pred")
-compute(r"shl\.(?P<t>b(?:16|32|64))", "shift_left<{T}>({0}, {1})", "{t}", "{t}", "u32")
-compute(r"shr\.(?P<t>[bus](?:16|32|64))", "shift_right<{T}>({0}, {1})", "{t}", "{t}", "u32")
+
+
+@row(r"(?P<op>shl|shr)\.(?P<t>[bus](?:16|32|64))")
+def _shift(w: FunctionWriter, m: re.Match[str], operands: list[str]) -> str:
+    """Shifts by constants, by far the most, as C++ has them."""
+    type_, (target, value, amount) = m["t"], operands
+    if amount.isdigit() and int(amount) < 8 * SIZE[type_]:
+        return w.write(target, type_, f"{w.read(value, type_)} {'<<' if m['op'] == 'shl' else '>>'} {amount}")
+    return w.write(target, type_, f"shift_{m['op']}<{CPP[type_]}>({w.read(value, type_)}, {w.read(amount, 'u32')})")
+
+
 compute(r"shf\.(?P<side>l|r)\.(?P<mode>wrap|clamp)\.b32", "funnel_{side}_{mode}({0}, {1}, {2})", "b32", *["b32"] * 3)
 compute(r"bfe\.(?P<t>[us](?:32|64))", "extract_bits<{T}>({0}, {1}, {2})", "{t}", "{t}", "u32", "u32")
 compute(r"bfi\.(?P<t>b(?:32|64))", "insert_bits<{T}>({0}, {1}, {2}, {3})", "{t}", "{t}", "{t}", "u32", "u32")
 compute(r"brev\.(?P<t>b(?:32|64))", "reverse_bits<{T}>({0})", "{t}", "{t}")
-compute(r"popc\.(?P<t>b(?:32|64))", "as<u32>(std::popcount({0}))", "u32", "{t}")
-compute(r"clz\.(?P<t>b(?:32|64))", "as<u32>(std::countl_zero({0}))", "u32", "{t}")
+compute(r"popc\.(?P<t>b(?:32|64))", "std::popcount({0})", "u32", "{t}")
+compute(r"clz\.(?P<t>b(?:32|64))", "std::countl_zero({0})", "u32", "{t}")
 compute(
     r"bfind(?P<amount>\.shiftamt)?\.(?P<t>[us](?:32|64))", 'find_bit<{T}>({0}, sizeof("{amount}") > 1)', "u32", "{t}"
 )
@@ -123,7 +128,7 @@ def _move(w: FunctionWriter, m: re.Match[str], operands: list[str]) -> str:
     if target.startswith("{"):
         parts = w.vector(target)
         bits = 8 * SIZE[type_] // len(parts)
-        pieces = " ".join(w.write(p, f"b{bits}", f"as<u{bits}>(whole >> {bits * i})") for i, p in enumerate(parts))
+        pieces = " ".join(w.write(p, f"b{bits}", f"u{bits}(whole >> {bits * i})") for i, p in enumerate(parts))
         return f"const auto whole = {w.read(source, f'b{8 * SIZE[type_]}')}; {pieces}"
     return w.write(target, type_, w.read(source, type_))
 
@@ -139,30 +144,34 @@ def _convert_address(w: FunctionWriter, m: re.Match[str], operands: list[str]) -
     return w.write(operands[0], "u64", address)
 
 
-COMPARISON = "eq|ne|lt|le|gt|ge|lo|ls|hi|hs|equ|neu|ltu|leu|gtu|geu|num|nan"
+# Comparisons that C++ has too, the last ones under the names for integers without sign. `ne` is not one: it does not
+# hold for NaN.
+SIGNS = {"eq": "==", "lt": "<", "le": "<=", "gt": ">", "ge": ">=", "lo": "<", "ls": "<=", "hi": ">", "hs": ">="}
+COMPARISON = "|".join([*SIGNS, "ne", "equ", "neu", "ltu", "leu", "gtu", "geu", "num", "nan"])
 
 
 @row(rf"setp\.(?P<compare>{COMPARISON})(?:\.(?P<combine>and|or|xor))?\.(?P<t>[bus](?:16|32|64)|f32|f64|f16|bf16)")
 def _set_predicate(w: FunctionWriter, m: re.Match[str], operands: list[str]) -> str:
-    targets = operands[0].split("|")
     value = {"f16": "half_value<F16>({})", "bf16": "half_value<BF16>({})"}.get(m["t"], "{}")
     a, b = (value.format(w.read(o, m["t"])) for o in operands[1:3])
-    other = w.read(operands[3], "pred") if m["combine"] else ""
-
-    def combined(condition: str) -> str:
-        return f"bitwise_{m['combine']}<bool>({condition}, {other})" if m["combine"] else condition
-
-    writes = [w.write(targets[0], "pred", combined("holds"))]
-    if len(targets) == 2:
-        writes.append(w.write(targets[1], "pred", combined("!holds")))
-    return f"const bool holds = compare_{m['compare']}({a}, {b}); {' '.join(writes)}"
+    sign = SIGNS.get(m["compare"])
+    results = ["holds", "!holds"]  # the second one for a second predicate
+    if m["combine"]:
+        sign_of_combine = {"and": "&", "or": "|", "xor": "^"}[m["combine"]]
+        results = [f"({result}) {sign_of_combine} {w.read(operands[3], 'pred')}" for result in results]
+    targets = operands[0].split("|")
+    writes = [w.write(p, "pred", result) for p, result in zip(targets, results[: len(targets)], strict=True)]
+    holds = f"{a} {sign} {b}" if sign else f"compare_{m['compare']}({a}, {b})"
+    return f"const bool holds = {holds}; {' '.join(writes)}"
 
 
 # -- floating point
 
 REAL = "(?P<t>f32|f64)"
-compute(rf"(?P<op>add|sub|mul)(?:\.rn)?\.{REAL}", "{op}_real({0}, {1})", "{t}", "{t}", "{t}")
-compute(rf"fma\.rn\.{REAL}", "std::fma({0}, {1}, {2})", "{t}", "{t}", "{t}", "{t}")
+for _name, _sign in (("add", "+"), ("sub", "-"), ("mul", "*")):
+    compute(rf"{_name}(?:\.rn)?\.{REAL}", f"{{0}} {_sign} {{1}}", "{t}", "{t}", "{t}")
+compute(r"fma\.rn\.f32", "__builtin_fmaf({0}, {1}, {2})", "f32", "f32", "f32", "f32")
+compute(r"fma\.rn\.f64", "__builtin_fma({0}, {1}, {2})", "f64", "f64", "f64", "f64")
 compute(r"fma\.(?P<mode>rz|rm|rp)\.f32", "fma_directed<Rounding::{mode}>({0}, {1}, {2})", "f32", "f32", "f32", "f32")
 compute(r"add\.(?P<mode>rz|rm|rp)\.f32", "fma_directed<Rounding::{mode}>({0}, 1.0f, {1})", "f32", "f32", "f32")
 compute(r"mul\.(?P<mode>rz|rm|rp)\.f32", "mul_directed<Rounding::{mode}>({0}, {1})", "f32", "f32", "f32")
@@ -202,7 +211,7 @@ for _half, _format in (("f16", "F16"), ("bf16", "BF16")):
 
 # -- conversions
 
-compute(r"cvt\.(?P<t>[us](?:8|16|32|64))\.(?P<s>[us](?:8|16|32|64))", "as<{T}>({0})", "{t}", "{s}")
+compute(r"cvt\.(?P<t>[us](?:8|16|32|64))\.(?P<s>[us](?:8|16|32|64))", "{T}({0})", "{t}", "{s}")
 compute(r"cvt\.sat\.(?P<t>[us](?:8|16|32|64))\.(?P<s>[us](?:8|16|32|64))", "saturate<{T}>({0})", "{t}", "{s}")
 compute(r"cvt\.rn\.(?P<t>f32|f64)\.(?P<s>[us](?:8|16|32|64))", "static_cast<{T}>({0})", "{t}", "{s}")
 compute(
@@ -379,7 +388,7 @@ def _load(w: FunctionWriter, m: re.Match[str], operands: list[str]) -> str:
     space = (m["space"] or "generic") + ("_constant" if m["constant"] else "")
     source = f"read_{space}<{size * count}>(t, {w.address(operands[1])}, {w.site()})"
     targets = w.vector(operands[0])
-    writes = " ".join(w.write(r, m["t"], f"get<{CPP[m['t']]}>(from + {size * i})") for i, r in enumerate(targets))
+    writes = " ".join(w.load(r, m["t"], f"from + {size * i}") for i, r in enumerate(targets))
     return f"const unsigned char* from = {source}; {writes}"
 
 
@@ -387,8 +396,7 @@ def _load(w: FunctionWriter, m: re.Match[str], operands: list[str]) -> str:
 def _store(w: FunctionWriter, m: re.Match[str], operands: list[str]) -> str:
     size, count = _span(m)
     target = f"write_{m['space'] or 'generic'}<{size * count}>(t, {w.address(operands[0])}, {w.site()})"
-    values = [w.read(r, m["t"]) for r in w.vector(operands[1])]
-    puts = " ".join(f"put<{CPP[m['t']]}>(to + {size * i}, {value});" for i, value in enumerate(values))
+    puts = " ".join(w.store(f"to + {size * i}", value, m["t"]) for i, value in enumerate(w.vector(operands[1])))
     return f"unsigned char* to = {target}; {puts}"
 
 

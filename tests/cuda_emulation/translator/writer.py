@@ -43,15 +43,30 @@ def literal(text: str, type_: str) -> str:
     match = _LITERAL.fullmatch(text)
     if match is None:
         raise PtxError(f"unknown constant {text}")
-    if match["f32"] or match["f64"]:
-        return f"as<{CPP[type_]}>(0x{match['f32']}u)" if match["f32"] else f"as<{CPP[type_]}>(0x{match['f64']}ull)"
+    if bits := match["f32"] or match["f64"]:
+        real = "f32" if match["f32"] else "f64"
+        return convert(f"0x{bits}{'u' if real == 'f32' else 'ull'}", real.replace("f", "u"), CPP[type_])
+    number = int(match["integer"], 0)
     if type_ == "pred":
-        return "false" if int(match["integer"], 0) == 0 else "true"
+        return "true" if number else "false"
     if type_ in ("f32", "f64"):
         raise PtxError(f"integer {text} where a {type_} belongs")
-    bits = int(match["integer"], 0) & ((1 << 8 * SIZE[type_]) - 1)
-    unsigned = f"u{8 * SIZE[type_]}(0x{bits:x}ull)"
-    return f"as<{CPP[type_]}>({unsigned})" if type_.startswith("s") else unsigned
+    width = 8 * SIZE[type_]
+    number &= (1 << width) - 1
+    if type_.startswith("s"):
+        return f"s{width}({number - (number >> (width - 1) << width)}ll)" if number != 1 << 63 else "s64(1ull << 63)"
+    return f"{number}u" if width == 32 else f"u{width}({number}ull)"
+
+
+def convert(expression: str, source: str, target: str) -> str:
+    """A C++ value as one of another type: its bits if one of them is real, else cut off or extended by its sign."""
+    if source == target:
+        return expression
+    if "f" not in source + target:
+        return f"{target}({expression})"
+    if source[1:] != target[1:]:
+        raise PtxError(f"a {source} where a {target} belongs")
+    return f"__builtin_bit_cast({target}, {expression})"
 
 
 def _round_up(value: int, align: int) -> int:
@@ -178,12 +193,12 @@ class FunctionWriter:
         if register is not None:
             if (register.type == "pred") != (type_ == "pred"):
                 raise PtxError(f"{operand} is of type {register.type}, not {type_}")
-            return register.name if self._storage(register) == cpp else f"as<{cpp}>({register.name})"
+            return convert(register.name, self._storage(register), cpp)
         if operand in SPECIAL:
-            return f"as<{cpp}>({SPECIAL[operand]})"
+            return convert(SPECIAL[operand], "u32", cpp)
         if _LITERAL.fullmatch(operand):
             return literal(operand, type_)
-        return f"as<{cpp}>({self._symbol(operand)})"
+        return convert(self._symbol(operand), "u64", cpp)
 
     def _symbol(self, operand: str) -> str:
         """The address of a variable, with an offset or not."""
@@ -200,18 +215,36 @@ class FunctionWriter:
             return f"({self.symbols[name]} + u64({offset}ll))"
         raise PtxError(f"unknown operand {operand}")
 
+    def _target(self, operand: str, type_: str) -> Register:
+        register = self._find(operand)
+        if register is None or (register.type == "pred") != (type_ == "pred") or SIZE[register.type] < SIZE[type_]:
+            raise PtxError(f"{operand} is no register for a {type_}")
+        return register
+
     def write(self, operand: str, type_: str, expression: str) -> str:
         """The C++ statement that gives a register a value of a PTX type; wider registers extend it by its sign."""
         if operand == "_":
             return f"static_cast<void>({expression});"
-        register = self._find(operand)
-        if register is None or (register.type == "pred") != (type_ == "pred"):
-            raise PtxError(f"{operand} is no register for a {type_}")
-        if self._storage(register) == CPP[type_]:
+        register = self._target(operand, type_)
+        storage, value = self._storage(register), CPP[type_]
+        if SIZE[register.type] == SIZE[type_] and "f" not in storage + value:
             return f"{register.name} = {expression};"
         if SIZE[register.type] > SIZE[type_]:
-            expression = f"as<{CPP[type_]}>({expression})"
-        return f"{register.name} = as<{self._storage(register)}>({expression});"
+            expression = f"{value}({expression})"
+        return f"{register.name} = {convert(expression, value, storage)};"
+
+    def load(self, operand: str, type_: str, source: str) -> str:
+        """The C++ statement that gives a register a value of a PTX type from memory."""
+        if operand != "_" and SIZE[self._target(operand, type_).type] == SIZE[type_]:
+            return f"__builtin_memcpy(&{self._target(operand, type_).name}, {source}, {SIZE[type_]});"
+        return self.write(operand, type_, f"get<{CPP[type_]}>({source})")
+
+    def store(self, target: str, operand: str, type_: str) -> str:
+        """The C++ statement that puts an operand as a value of a PTX type into memory."""
+        register = self._find(operand)
+        if register is not None and SIZE[register.type] == SIZE[type_]:
+            return f"__builtin_memcpy({target}, &{register.name}, {SIZE[type_]});"
+        return f"put<{CPP[type_]}>({target}, {self.read(operand, type_)});"
 
     def address(self, operand: str) -> str:
         """The C++ expression, 64 bits, of the address in brackets."""

@@ -97,14 +97,6 @@ void Block::report_deadlock() {
   report_ += "\n  in " + demangle(launch_->kernel->name);
 }
 
-u32 Block::lanes_alive(u32 warp) const {
-  u32 mask = 0;
-  for (u32 lane = 0; lane < 32 && warp * 32 + lane < count_; ++lane) {
-    if (threads_[warp * 32 + lane].state != Thread::State::done) mask |= 1u << lane;
-  }
-  return mask;
-}
-
 // -- the schedule
 
 void Block::run(const Launch& launch, Schedule& schedule) {
@@ -141,6 +133,10 @@ void Block::run_block() {
   for (Barrier& barrier : barriers_) barrier = {};
   report_.clear();
   alive_ = count_;
+  for (u32 warp = 0; warp < 32; ++warp) {
+    const u64 lanes = count_ > u64{warp} * 32 ? std::min<u64>(count_ - u64{warp} * 32, 32) : 0;
+    lanes_alive_[warp] = static_cast<u32>((u64{1} << lanes) - 1);
+  }
   start_threads();
   scheduler_.switch_to(next());
   if (Statistics* statistics = Statistics::active()) statistics->flush(*this);
@@ -201,6 +197,7 @@ void Block::leave(Thread& t) {
   }
   t.state = Thread::State::done;
   --alive_;
+  lanes_alive_[t.warp] &= ~(1u << t.lane);
   for (std::size_t i = 0; i < meetings_.size(); ++i) {
     Meeting& meeting = meetings_[i];
     if (meeting.warp != t.warp || (meeting.mask >> t.lane & 1) == 0) continue;

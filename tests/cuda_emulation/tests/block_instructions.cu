@@ -1,5 +1,5 @@
-// Instructions that threads execute together or on memory, control flow, and the runtime's variables: kernels with results
-// that the host computes from the definitions.
+// Instructions that threads execute together or on memory, control flow, and the runtime's variables: kernels with
+// results that the host computes from the definitions.
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
@@ -124,8 +124,18 @@ void test_votes() {
         parity ^= x[other];
       }
       const bool same = ballot == 0 || ballot == lanes;
-      const u32 expected[] = {ballot, ballot != 0, ballot == lanes, same,     alike, same ? lanes + 1 : 0,
-                              sum,    static_cast<u32>(least), greatest, all, any, parity};
+      const u32 expected[] = {ballot,
+                              ballot != 0,
+                              ballot == lanes,
+                              same,
+                              alike,
+                              same ? lanes + 1 : 0,
+                              sum,
+                              static_cast<u32>(least),
+                              greatest,
+                              all,
+                              any,
+                              parity};
       for (int i = 0; i < 12; ++i) CHECK(got[lane * 12 + i] == expected[i], "vote %d, kind %d, lane %d", i, kind, lane);
     }
   }
@@ -155,7 +165,8 @@ void test_barriers() {
   const auto got = y.values();
   u32 odd = 0;
   for (const u32 v : x) odd += v & 1;
-  for (u32 i = 0; i < 256; ++i) CHECK(got[i] == odd + 1000 + 10000 + 100000 * x[i ^ 127], "barriers, thread %u: %u", i, got[i]);
+  for (u32 i = 0; i < 256; ++i)
+    CHECK(got[i] == odd + 1000 + 10000 + 100000 * x[i ^ 127], "barriers, thread %u: %u", i, got[i]);
 }
 
 // -- memory
@@ -204,7 +215,8 @@ __global__ void small_integers(const signed char* s, const unsigned char* u, con
   y[i] += 1000 * extended;
   asm volatile("ld.global.s16 %0, [%1];" : "=r"(extended) : "l"(h + i));
   y[i] += extended;
-  asm volatile("st.global.u8 [%0], %1;" ::"l"(reinterpret_cast<unsigned char*>(y + 256) + i), "r"(0x12345600 + i) : "memory");
+  asm volatile("st.global.u8 [%0], %1;" ::"l"(reinterpret_cast<unsigned char*>(y + 256) + i), "r"(0x12345600 + i)
+               : "memory");
   asm volatile("prefetch.global.L2 [%0];" ::"l"(h + i));
 }
 
@@ -311,8 +323,9 @@ void test_atomics() {
     expect_no_defect("atomics");
     auto got = y.values();
     const u32 thirty_two = 0x42000000;  // 64 times 0.5
-    const u32 expected[] = {sum, least, static_cast<u32>(greatest), all, any, parity, 64 % 10, (1000 - 64) % 10, thirty_two, sum, 0,
-                            in_shared ? 0u : 64u, sum};
+    const u32 expected[] = {
+        sum, least, static_cast<u32>(greatest), all, any, parity, 64 % 10, (1000 - 64) % 10, thirty_two,
+        sum, 0,     in_shared ? 0u : 64u,       sum};
     for (int i = 0; i < 13; ++i) CHECK(got[i] == expected[i], "atomic %d: %u, expected %u", i, got[i], expected[i]);
     CHECK(z.values()[0] == wide && d.values()[0] == 16, "wide atomics");
     std::sort(got.begin() + 16, got.begin() + 80);
@@ -367,17 +380,17 @@ void test_copies() {
 
 // -- matrices
 
-#define LOAD_MATRICES(name, count, modifier, outputs, ...)                                                       \
-  __global__ void name(const u32* x, u32* y) {                                                                   \
-    __shared__ __align__(16) u32 tile[32 * 4];                                                                   \
-    const int lane = threadIdx.x;                                                                                \
-    for (int i = lane; i < 128; i += 32) tile[i] = x[i];                                                         \
-    __syncthreads();                                                                                             \
-    u32 r[4] = {};                                                                                               \
-    asm volatile("ldmatrix.sync.aligned.m8n8.x" #count modifier ".shared.b16 {" outputs "}, [%" #count "];"      \
-                 : __VA_ARGS__                                                                                   \
-                 : "r"(shared_address(tile + 4 * lane)));                                                        \
-    for (int i = 0; i < count; ++i) y[32 * i + lane] = r[i];                                                     \
+#define LOAD_MATRICES(name, count, modifier, outputs, ...)                                                  \
+  __global__ void name(const u32* x, u32* y) {                                                              \
+    __shared__ __align__(16) u32 tile[32 * 4];                                                              \
+    const int lane = threadIdx.x;                                                                           \
+    for (int i = lane; i < 128; i += 32) tile[i] = x[i];                                                    \
+    __syncthreads();                                                                                        \
+    u32 r[4] = {};                                                                                          \
+    asm volatile("ldmatrix.sync.aligned.m8n8.x" #count modifier ".shared.b16 {" outputs "}, [%" #count "];" \
+                 : __VA_ARGS__                                                                              \
+                 : "r"(shared_address(tile + 4 * lane)));                                                   \
+    for (int i = 0; i < count; ++i) y[32 * i + lane] = r[i];                                                \
   }
 LOAD_MATRICES(load_1, 1, "", "%0", "=r"(r[0]))
 LOAD_MATRICES(load_2, 2, "", "%0,%1", "=r"(r[0]), "=r"(r[1]))
@@ -410,18 +423,19 @@ void test_matrix_loads() {
   }
 }
 
-#define MULTIPLY(name, shape, type, A, B, operands, ...)                                                          \
-  __global__ void name(const u32* a, const u32* b, float* d) {                                                    \
-    const int lane = threadIdx.x;                                                                                 \
-    u32 x[A], y[B];                                                                                               \
-    float z[4];                                                                                                   \
-    for (int i = 0; i < A; ++i) x[i] = a[32 * i + lane];                                                          \
-    for (int i = 0; i < B; ++i) y[i] = b[32 * i + lane];                                                          \
-    for (int i = 0; i < 4; ++i) z[i] = d[32 * i + lane];                                                          \
-    asm volatile("mma.sync.aligned." shape ".row.col.f32." type "." type ".f32 {%0,%1,%2,%3}, " operands ", {%0,%1,%2,%3};" \
-                 : "+f"(z[0]), "+f"(z[1]), "+f"(z[2]), "+f"(z[3])                                                 \
-                 : __VA_ARGS__);                                                                                  \
-    for (int i = 0; i < 4; ++i) d[32 * i + lane] = z[i];                                                          \
+#define MULTIPLY(name, shape, type, A, B, operands, ...)                                                 \
+  __global__ void name(const u32* a, const u32* b, float* d) {                                           \
+    const int lane = threadIdx.x;                                                                        \
+    u32 x[A], y[B];                                                                                      \
+    float z[4];                                                                                          \
+    for (int i = 0; i < A; ++i) x[i] = a[32 * i + lane];                                                 \
+    for (int i = 0; i < B; ++i) y[i] = b[32 * i + lane];                                                 \
+    for (int i = 0; i < 4; ++i) z[i] = d[32 * i + lane];                                                 \
+    asm volatile("mma.sync.aligned." shape ".row.col.f32." type "." type ".f32 {%0,%1,%2,%3}, " operands \
+                 ", {%0,%1,%2,%3};"                                                                      \
+                 : "+f"(z[0]), "+f"(z[1]), "+f"(z[2]), "+f"(z[3])                                        \
+                 : __VA_ARGS__);                                                                         \
+    for (int i = 0; i < 4; ++i) d[32 * i + lane] = z[i];                                                 \
   }
 #define FOUR_TWO "{%4,%5,%6,%7}, {%8,%9}", "r"(x[0]), "r"(x[1]), "r"(x[2]), "r"(x[3]), "r"(y[0]), "r"(y[1])
 #define TWO_ONE "{%4,%5}, {%6}", "r"(x[0]), "r"(x[1]), "r"(y[0])
@@ -446,7 +460,8 @@ u32 bits_of(float x, int kind) {  // 0 f16, 1 bf16, 2 tf32
 }
 
 // Fragments by the tables of the PTX manual, element by element.
-void test_multiplication(const char* name, void (*kernel)(const u32*, const u32*, float*), int kind, int k_extent, bool whole) {
+void test_multiplication(const char* name, void (*kernel)(const u32*, const u32*, float*), int kind, int k_extent,
+                         bool whole) {
   test::Random random(7);
   const auto number = [&] {
     const int n = random.integer(-32, 32);
@@ -515,14 +530,29 @@ __global__ void ways(const int* x, int* y, int n) {
   for (int i = threadIdx.x; i < n; i += blockDim.x) {
     int v = x[i];
     switch (v & 7) {
-      case 0: v = v * 3 + 1; break;
-      case 1: v = v / 3; break;
-      case 2: v = v ^ 0x55; break;
-      case 3: v = -v; break;
-      case 4: v = v * v; break;
-      case 5: v = v << 3; break;
-      case 6: v = v % 13; break;
-      default: v = 77;
+      case 0:
+        v = v * 3 + 1;
+        break;
+      case 1:
+        v = v / 3;
+        break;
+      case 2:
+        v = v ^ 0x55;
+        break;
+      case 3:
+        v = -v;
+        break;
+      case 4:
+        v = v * v;
+        break;
+      case 5:
+        v = v << 3;
+        break;
+      case 6:
+        v = v % 13;
+        break;
+      default:
+        v = 77;
     }
     y[i] = v;
   }
@@ -580,7 +610,9 @@ __global__ void leave(int* y, int n) {
   y[i] = i;
 }
 
-__global__ void fail_assertion(const int* x) { assert(x[threadIdx.x] != 3); }
+__global__ void fail_assertion(const int* x) {
+  assert(x[threadIdx.x] != 3);
+}
 __global__ void fail_trap(const int* x) {
   if (x[threadIdx.x] == 3) __trap();
 }
@@ -593,7 +625,8 @@ void test_control_flow() {
   expect_no_defect("ways");
   for (int i = 0; i < 64; ++i) {
     const int v = x[i];
-    const int expected[] = {v * 3 + 1, v / 3, v ^ 0x55, -v, v * v, static_cast<int>(static_cast<u32>(v) << 3), v % 13, 77};
+    const int expected[] = {v * 3 + 1, v / 3, v ^ 0x55, -v, v * v, static_cast<int>(static_cast<u32>(v) << 3),
+                            v % 13,    77};
     CHECK(y.values()[i] == expected[v & 7], "switch, %d", v);
   }
 

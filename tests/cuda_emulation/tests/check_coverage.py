@@ -1,4 +1,4 @@
-"""check_coverage.py FILE...: fails if a row of the instruction table is in none of the lists that the translator wrote."""
+"""check_coverage.py FILE...: fails if a row of the instruction table is in none of the lists of the translator."""
 
 import sys
 from pathlib import Path

@@ -1,9 +1,8 @@
-// Kernels as they are written in earnest: the emulation must run them without a complaint, under every schedule, on ragged
-// sizes, with results that are exact on integers; and it tells how fast it was.
+// Kernels as they are written in earnest: the emulation must run them without a complaint, under every schedule, on
+// ragged sizes, with results that are exact on integers; and it tells how fast it was.
 #include <cuda_bf16.h>
 
-#include <chrono>
-#include <cmath>
+#include <ctime>
 
 #include "support.cuh"
 
@@ -17,8 +16,8 @@ constexpr int slot_elements = tile_m * pitch_a + tile_k * pitch_b;
 constexpr int gemm_shared_bytes = slots * slot_elements * 2;
 
 // Elements beyond the matrices are zeros; rows of 8 elements must be whole, k % 8 == 0 and n % 8 == 0.
-__device__ void load_tile(__nv_bfloat16* slot, const __nv_bfloat16* a, const __nv_bfloat16* b, int m, int n, int k, int first_m,
-                          int first_n, int first_k) {
+__device__ void load_tile(__nv_bfloat16* slot, const __nv_bfloat16* a, const __nv_bfloat16* b, int m, int n, int k,
+                          int first_m, int first_n, int first_k) {
   for (int i = threadIdx.x; i < tile_m * tile_k / 8; i += gemm_threads) {
     const int row = i / (tile_k / 8), column = i % (tile_k / 8) * 8;
     const bool inside = first_m + row < m && first_k + column < k;
@@ -45,7 +44,8 @@ __device__ void load_fragment_transposed(unsigned (&r)[2], const __nv_bfloat16* 
                : "r"(shared_address(row)));
 }
 
-__global__ void __launch_bounds__(gemm_threads) gemm(const __nv_bfloat16* a, const __nv_bfloat16* b, float* c, int m, int n, int k) {
+__global__ void __launch_bounds__(gemm_threads)
+    gemm(const __nv_bfloat16* a, const __nv_bfloat16* b, float* c, int m, int n, int k) {
   extern __shared__ __align__(128) __nv_bfloat16 ring[];
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   const int first_m = blockIdx.y * tile_m, first_n = blockIdx.x * tile_n, steps = (k + tile_k - 1) / tile_k;
@@ -81,7 +81,8 @@ __global__ void __launch_bounds__(gemm_threads) gemm(const __nv_bfloat16* a, con
   for (int i = 0; i < 2; ++i) {
     for (int j = 0; j < 4; ++j) {
       for (int e = 0; e < 4; ++e) {
-        const int row = first_m + warp_m + 16 * i + lane / 4 + e / 2 * 8, column = first_n + warp_n + 8 * j + lane % 4 * 2 + e % 2;
+        const int row = first_m + warp_m + 16 * i + lane / 4 + e / 2 * 8,
+                  column = first_n + warp_n + 8 * j + lane % 4 * 2 + e % 2;
         if (row < m && column < n) c[static_cast<long>(row) * n + column] = sums[i][j][e];
       }
     }
@@ -116,7 +117,8 @@ __global__ void __launch_bounds__(256) gemm_fp32(const float* a, const float* b,
   }
   for (int i = 0; i < 4; ++i) {
     for (int j = 0; j < 4; ++j) {
-      if (first_m + row + i < m && first_n + column + j < n) c[(first_m + row + i) * n + first_n + column + j] = sums[i][j];
+      if (first_m + row + i < m && first_n + column + j < n)
+        c[(first_m + row + i) * n + first_n + column + j] = sums[i][j];
     }
   }
 }
@@ -163,8 +165,9 @@ __global__ void partial_sums(const float* x, float* partial, int count) {
 
 // -- tests
 
+// Of the processor.
 double seconds() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+  return static_cast<double>(std::clock()) / CLOCKS_PER_SEC;
 }
 
 void expect_no_defect(const char* name) {
@@ -184,7 +187,8 @@ std::vector<T> small_integers(std::size_t count, std::uint64_t seed) {
 // The million multiply-adds a second, if it is to be told.
 template <typename T, typename Launch>
 double test_gemm(const char* name, int m, int n, int k, Launch launch) {
-  const auto a = small_integers<T>(static_cast<std::size_t>(m) * k, 1), b = small_integers<T>(static_cast<std::size_t>(k) * n, 2);
+  const auto a = small_integers<T>(static_cast<std::size_t>(m) * k, 1),
+             b = small_integers<T>(static_cast<std::size_t>(k) * n, 2);
   const test::DeviceArray<T> device_a(a), device_b(b);
   const test::DeviceArray<float> c(static_cast<std::size_t>(m) * n);
   const double start = seconds();
@@ -194,7 +198,8 @@ double test_gemm(const char* name, int m, int n, int k, Launch launch) {
   std::vector<float> expected(static_cast<std::size_t>(m) * n);
   for (int i = 0; i < m; ++i) {
     for (int l = 0; l < k; ++l) {
-      for (int j = 0; j < n; ++j) expected[i * n + j] += static_cast<float>(a[i * k + l]) * static_cast<float>(b[l * n + j]);
+      for (int j = 0; j < n; ++j)
+        expected[i * n + j] += static_cast<float>(a[i * k + l]) * static_cast<float>(b[l * n + j]);
     }
   }
   CHECK(c.values() == expected, "%s, %d x %d x %d", name, m, n, k);
@@ -204,7 +209,8 @@ double test_gemm(const char* name, int m, int n, int k, Launch launch) {
 double test_gemm_bf16(int m, int n, int k) {
   CHECK_CUDA(cudaFuncSetAttribute(gemm, cudaFuncAttributeMaxDynamicSharedMemorySize, gemm_shared_bytes));
   return test_gemm<__nv_bfloat16>("gemm", m, n, k, [&](auto* a, auto* b, float* c) {
-    gemm<<<dim3((n + tile_n - 1) / tile_n, (m + tile_m - 1) / tile_m), gemm_threads, gemm_shared_bytes>>>(a, b, c, m, n, k);
+    gemm<<<dim3((n + tile_n - 1) / tile_n, (m + tile_m - 1) / tile_m), gemm_threads, gemm_shared_bytes>>>(a, b, c, m, n,
+                                                                                                          k);
   });
 }
 

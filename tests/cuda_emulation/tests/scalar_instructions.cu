@@ -1,5 +1,5 @@
-// Every instruction of one thread, one by one: a kernel with its PTX, run on all combinations of telling values, against
-// its meaning written out on the host.
+// Every instruction of one thread, one by one: a kernel with its PTX, run on all combinations of telling values,
+// against its meaning written out on the host.
 #include <algorithm>
 #include <cfenv>
 #include <cmath>
@@ -38,9 +38,29 @@ struct bf16x2 {
 template <typename T>
 std::vector<T> values(int = 0) {
   std::vector<T> list;
-  for (const u64 v : {0x0ull, 0x1ull, 0x2ull, 0x3ull, 0x7ull, 0x1full, 0x20ull, 0x21ull, 0x3full, 0x64ull, 0xffull, 0x7fffull,
-                      0x8000ull, 0xffffull, 0x12345678ull, 0x7fffffffull, 0x80000000ull, 0xdeadbeefull, 0xffffffffull,
-                      0x7fffffffffffffffull, 0x8000000000000000ull, 0x123456789abcdef0ull, 0xffffffffffffff85ull,
+  for (const u64 v : {0x0ull,
+                      0x1ull,
+                      0x2ull,
+                      0x3ull,
+                      0x7ull,
+                      0x1full,
+                      0x20ull,
+                      0x21ull,
+                      0x3full,
+                      0x64ull,
+                      0xffull,
+                      0x7fffull,
+                      0x8000ull,
+                      0xffffull,
+                      0x12345678ull,
+                      0x7fffffffull,
+                      0x80000000ull,
+                      0xdeadbeefull,
+                      0xffffffffull,
+                      0x7fffffffffffffffull,
+                      0x8000000000000000ull,
+                      0x123456789abcdef0ull,
+                      0xffffffffffffff85ull,
                       0xffffffffffffffffull}) {
     const T value = static_cast<T>(v);
     if (std::find(list.begin(), list.end(), value) == list.end()) list.push_back(value);
@@ -50,9 +70,15 @@ std::vector<T> values(int = 0) {
 template <>
 std::vector<f32> values<f32>(int) {
   const f32 inf = std::numeric_limits<f32>::infinity();
-  std::vector<f32> list = {0.0f, 1.0f, 0.5f, 1.5f, 2.5f, 3.25f, 0.1f, 1e-40f, 1.17549435e-38f, 3.4028235e38f, 65504.0f, 65519.9f,
-                           65520.0f, 6e-8f, 2.98e-8f, 1e10f, 2147483520.0f, 2147483648.0f, 4294967296.0f, 1e20f, 0.999f,
-                           1.00048828125f, 1.001464844f, 1.00390625f, 1.01171875f, 32767.5f, inf};
+  std::vector<f32> list = {0.0f,           1.0f,          0.5f,
+                           1.5f,           2.5f,          3.25f,
+                           0.1f,           1e-40f,        1.17549435e-38f,
+                           3.4028235e38f,  65504.0f,      65519.9f,
+                           65520.0f,       6e-8f,         2.98e-8f,
+                           1e10f,          2147483520.0f, 2147483648.0f,
+                           4294967296.0f,  1e20f,         0.999f,
+                           1.00048828125f, 1.001464844f,  1.00390625f,
+                           1.01171875f,    32767.5f,      inf};
   for (std::size_t i = 0, n = list.size(); i < n; ++i) list.push_back(-list[i]);
   list.push_back(std::numeric_limits<f32>::quiet_NaN());
   return list;
@@ -61,8 +87,9 @@ template <>
 std::vector<f64> values<f64>(int) {
   std::vector<f64> list;
   for (const f32 v : values<f32>()) list.push_back(v);
-  for (const f64 v : {0x1.000000000001p0, 0x1.ffffffffffffp30, 1e300, 1e-310, 0x1.000001p0, 0x1.000003p0, 0x1.0000010000001p0,
-                      65519.99999999999, 0x1.002p0, 0x1.002000000001p0, 0x1p-150, 0x1.8p-150, 4294967295.5, 1.8446744073709552e19}) {
+  for (const f64 v :
+       {0x1.000000000001p0, 0x1.ffffffffffffp30, 1e300, 1e-310, 0x1.000001p0, 0x1.000003p0, 0x1.0000010000001p0,
+        65519.99999999999, 0x1.002p0, 0x1.002000000001p0, 0x1p-150, 0x1.8p-150, 4294967295.5, 1.8446744073709552e19}) {
     list.push_back(v);
     list.push_back(-v);
   }
@@ -71,8 +98,8 @@ std::vector<f64> values<f64>(int) {
 template <>
 std::vector<f16> values<f16>(int) {
   std::vector<f16> list;
-  for (const u32 v : {0x0000, 0x0001, 0x0002, 0x03ff, 0x0400, 0x1400, 0x2e66, 0x3800, 0x3bff, 0x3c00, 0x3c01, 0x3c03, 0x4100,
-                      0x4200, 0x6400, 0x6bff, 0x7bfe, 0x7bff, 0x7c00, 0x7e00}) {
+  for (const u32 v : {0x0000, 0x0001, 0x0002, 0x03ff, 0x0400, 0x1400, 0x2e66, 0x3800, 0x3bff, 0x3c00,
+                      0x3c01, 0x3c03, 0x4100, 0x4200, 0x6400, 0x6bff, 0x7bfe, 0x7bff, 0x7c00, 0x7e00}) {
     list.push_back({static_cast<u16>(v)});
     list.push_back({static_cast<u16>(v | 0x8000)});
   }
@@ -82,8 +109,8 @@ template <>
 std::vector<bf16> values<bf16>(int) {
   std::vector<bf16> list;
   // Exponents that a long double holds the exact products and sums of, and special values.
-  for (const u32 v : {0x0000, 0x3f80, 0x3f81, 0x3f83, 0x3fff, 0x4000, 0x4049, 0x3e80, 0x2e00, 0x3c00, 0x4b00, 0x3b7f, 0x7f80,
-                      0x7fc0}) {
+  for (const u32 v : {0x0000, 0x3f80, 0x3f81, 0x3f83, 0x3fff, 0x4000, 0x4049, 0x3e80, 0x2e00, 0x3c00, 0x4b00, 0x3b7f,
+                      0x7f80, 0x7fc0}) {
     list.push_back({static_cast<u16>(v)});
     list.push_back({static_cast<u16>(v | 0x8000)});
   }
@@ -164,19 +191,26 @@ bf16 to_bf16(long double x, Mode mode = Mode::nearest) {
   std::memcpy(&bits, &result, 4);
   return {static_cast<u16>(bits >> 16)};
 }
-f32 to_f32(long double x, Mode mode) { return static_cast<f32>(rounded(x, single, mode)); }
+f32 to_f32(long double x, Mode mode) {
+  return static_cast<f32>(rounded(x, single, mode));
+}
 u32 to_tf32(f32 x) {
   const f32 result = static_cast<f32>(rounded(x, tfloat, Mode::away));
   u32 bits;
   std::memcpy(&bits, &result, 4);
   return std::isnan(x) ? 0x7fffffff : bits;
 }
-f16 make(long double x, f16) { return to_f16(x); }
-bf16 make(long double x, bf16) { return to_bf16(x); }
+f16 make(long double x, f16) {
+  return to_f16(x);
+}
+bf16 make(long double x, bf16) {
+  return to_bf16(x);
+}
 
 template <typename Half, typename Pair, typename F>
 Pair both(F function, Pair a) {
-  return {function(Half{static_cast<u16>(a.bits)}).bits | static_cast<u32>(function(Half{static_cast<u16>(a.bits >> 16)}).bits) << 16};
+  return {function(Half{static_cast<u16>(a.bits)}).bits |
+          static_cast<u32>(function(Half{static_cast<u16>(a.bits >> 16)}).bits) << 16};
 }
 template <typename Half, typename Pair, typename F>
 Pair both(F function, Pair a, Pair b) {
@@ -208,10 +242,18 @@ T directed(int direction, T (*function)(T, T, T), T a, T b, T c) {
   std::fesetround(FE_TONEAREST);
   return result;
 }
-f32 fused(f32 a, f32 b, f32 c) { return std::fma(a, b, c); }
-f32 product(f32 a, f32 b, f32) { return a * b; }
-f32 sum(f32 a, f32 b, f32) { return a + b; }
-f32 flushed(f32 x) { return std::fpclassify(x) == FP_SUBNORMAL ? std::copysign(0.0f, x) : x; }
+f32 fused(f32 a, f32 b, f32 c) {
+  return std::fma(a, b, c);
+}
+f32 product(f32 a, f32 b, f32) {
+  return a * b;
+}
+f32 sum(f32 a, f32 b, f32) {
+  return a + b;
+}
+f32 flushed(f32 x) {
+  return std::fpclassify(x) == FP_SUBNORMAL ? std::copysign(0.0f, x) : x;
+}
 
 // To an integer type: NaN is zero, what is too large the nearest.
 template <typename T>
@@ -219,7 +261,9 @@ T clamped(long double whole) {
   if (std::isnan(whole)) return 0;
   const auto lowest = static_cast<long double>(std::numeric_limits<T>::min());
   const auto highest = static_cast<long double>(std::numeric_limits<T>::max());
-  return whole <= lowest ? std::numeric_limits<T>::min() : whole >= highest ? std::numeric_limits<T>::max() : static_cast<T>(whole);
+  return whole <= lowest    ? std::numeric_limits<T>::min()
+         : whole >= highest ? std::numeric_limits<T>::max()
+                            : static_cast<T>(whole);
 }
 
 template <typename T>
@@ -257,10 +301,18 @@ template <typename T>
 bool equal_real(T a, T b) {
   return (std::isnan(a) && std::isnan(b)) || (a == b && std::signbit(a) == std::signbit(b));
 }
-bool equal(f32 a, f32 b) { return equal_real(a, b); }
-bool equal(f64 a, f64 b) { return equal_real(a, b); }
-bool equal(f16 a, f16 b) { return a.bits == b.bits || (std::isnan(value(a)) && std::isnan(value(b))); }
-bool equal(bf16 a, bf16 b) { return a.bits == b.bits || (std::isnan(value(a)) && std::isnan(value(b))); }
+bool equal(f32 a, f32 b) {
+  return equal_real(a, b);
+}
+bool equal(f64 a, f64 b) {
+  return equal_real(a, b);
+}
+bool equal(f16 a, f16 b) {
+  return a.bits == b.bits || (std::isnan(value(a)) && std::isnan(value(b)));
+}
+bool equal(bf16 a, bf16 b) {
+  return a.bits == b.bits || (std::isnan(value(a)) && std::isnan(value(b)));
+}
 bool equal(f16x2 a, f16x2 b) {
   return equal(f16{static_cast<u16>(a.bits)}, f16{static_cast<u16>(b.bits)}) &&
          equal(f16{static_cast<u16>(a.bits >> 16)}, f16{static_cast<u16>(b.bits >> 16)});
@@ -276,7 +328,8 @@ std::vector<std::pair<const char*, std::function<void(const char*)>>> tests;
 
 // Runs a kernel on n rows of arguments.
 template <typename R, typename... Args>
-void run(const char* name, void (*kernel)(R*, int, const Args*...), const std::vector<std::tuple<Args...>>& rows, R (*meaning)(Args...)) {
+void run(const char* name, void (*kernel)(R*, int, const Args*...), const std::vector<std::tuple<Args...>>& rows,
+         R (*meaning)(Args...)) {
   const int n = static_cast<int>(rows.size());
   test::DeviceArray<R> results(rows.size());
   const auto column = [&]<std::size_t i>(std::integral_constant<std::size_t, i>) {
@@ -297,8 +350,8 @@ void run(const char* name, void (*kernel)(R*, int, const Args*...), const std::v
     u64 bits[2] = {};
     std::memcpy(bits, &got[i], sizeof(R));
     std::memcpy(bits + 1, &expected, sizeof(R));
-    CHECK(equal(got[i], expected), "%s, row %d: 0x%llx, expected 0x%llx", name, i, static_cast<unsigned long long>(bits[0]),
-          static_cast<unsigned long long>(bits[1]));
+    CHECK(equal(got[i], expected), "%s, row %d: 0x%llx, expected 0x%llx", name, i,
+          static_cast<unsigned long long>(bits[0]), static_cast<unsigned long long>(bits[1]));
   }
 }
 
@@ -330,11 +383,13 @@ void run_all(const char* name, void (*kernel)(R*, int, const A*, const B*, const
   run(name, kernel, rows, meaning);
 }
 template <typename R, typename A, typename B, typename C, typename D>
-void run_all(const char* name, void (*kernel)(R*, int, const A*, const B*, const C*, const D*), R (*meaning)(A, B, C, D)) {
+void run_all(const char* name, void (*kernel)(R*, int, const A*, const B*, const C*, const D*),
+             R (*meaning)(A, B, C, D)) {
   std::vector<std::tuple<A, B, C, D>> rows;
   test::Random random(1);
   const auto pick = [&](const auto& list) { return list[random.next() % list.size()]; };
-  for (int i = 0; i < 2000; ++i) rows.push_back({pick(values<A>()), pick(values<B>()), pick(values<C>()), pick(values<D>())});
+  for (int i = 0; i < 2000; ++i)
+    rows.push_back({pick(values<A>()), pick(values<B>()), pick(values<C>()), pick(values<D>())});
   run(name, kernel, rows, meaning);
 }
 
@@ -360,59 +415,70 @@ __device__ auto& register_of(T& value) {
   }
 }
 
-#define TEST_1(name, ptx, R, A, ...)                                                                          \
-  __global__ void name(R* y, int n, const A* x) {                                                             \
-    for (int i = threadIdx.x; i < n; i += blockDim.x) {                                                       \
-      R r;                                                                                                    \
-      A a = x[i];                                                                                             \
-      asm volatile(ptx : "=" LETTER_##R(register_of(r)) : LETTER_##A(register_of(a)));                        \
-      y[i] = r;                                                                                               \
-    }                                                                                                         \
-  }                                                                                                           \
-  R meaning_of_##name([[maybe_unused]] A a) { return __VA_ARGS__; }                                           \
-  const bool added_##name =                                                                                   \
+#define TEST_1(name, ptx, R, A, ...)                                                   \
+  __global__ void name(R* y, int n, const A* x) {                                      \
+    for (int i = threadIdx.x; i < n; i += blockDim.x) {                                \
+      R r;                                                                             \
+      A a = x[i];                                                                      \
+      asm volatile(ptx : "=" LETTER_##R(register_of(r)) : LETTER_##A(register_of(a))); \
+      y[i] = r;                                                                        \
+    }                                                                                  \
+  }                                                                                    \
+  R meaning_of_##name([[maybe_unused]] A a) {                                          \
+    return __VA_ARGS__;                                                                \
+  }                                                                                    \
+  const bool added_##name =                                                            \
       (tests.push_back({#name, [](const char* n) { run_all(n, name, meaning_of_##name); }}), true);
 
-#define TEST_2(name, ptx, R, A, B, ...)                                                                       \
-  __global__ void name(R* y, int n, const A* x0, const B* x1) {                                               \
-    for (int i = threadIdx.x; i < n; i += blockDim.x) {                                                       \
-      R r;                                                                                                    \
-      A a = x0[i];                                                                                            \
-      B b = x1[i];                                                                                            \
+#define TEST_2(name, ptx, R, A, B, ...)                                                                            \
+  __global__ void name(R* y, int n, const A* x0, const B* x1) {                                                    \
+    for (int i = threadIdx.x; i < n; i += blockDim.x) {                                                            \
+      R r;                                                                                                         \
+      A a = x0[i];                                                                                                 \
+      B b = x1[i];                                                                                                 \
       asm volatile(ptx : "=" LETTER_##R(register_of(r)) : LETTER_##A(register_of(a)), LETTER_##B(register_of(b))); \
-      y[i] = r;                                                                                               \
-    }                                                                                                         \
-  }                                                                                                           \
-  R meaning_of_##name([[maybe_unused]] A a, [[maybe_unused]] B b) { return __VA_ARGS__; }                     \
-  const bool added_##name =                                                                                   \
+      y[i] = r;                                                                                                    \
+    }                                                                                                              \
+  }                                                                                                                \
+  R meaning_of_##name([[maybe_unused]] A a, [[maybe_unused]] B b) {                                                \
+    return __VA_ARGS__;                                                                                            \
+  }                                                                                                                \
+  const bool added_##name =                                                                                        \
       (tests.push_back({#name, [](const char* n) { run_all(n, name, meaning_of_##name); }}), true);
 
-#define TEST_3(name, ptx, R, A, B, C, ...)                                                                    \
-  __global__ void name(R* y, int n, const A* x0, const B* x1, const C* x2) {                                  \
-    for (int i = threadIdx.x; i < n; i += blockDim.x) {                                                       \
-      R r;                                                                                                    \
-      A a = x0[i];                                                                                            \
-      B b = x1[i];                                                                                            \
-      C c = x2[i];                                                                                            \
-      asm volatile(ptx : "=" LETTER_##R(register_of(r))                                                       \
-                   : LETTER_##A(register_of(a)), LETTER_##B(register_of(b)), LETTER_##C(register_of(c)));     \
-      y[i] = r;                                                                                               \
-    }                                                                                                         \
-  }                                                                                                           \
-  R meaning_of_##name([[maybe_unused]] A a, [[maybe_unused]] B b, [[maybe_unused]] C c) { return __VA_ARGS__; } \
-  const bool added_##name =                                                                                   \
+#define TEST_3(name, ptx, R, A, B, C, ...)                                                                \
+  __global__ void name(R* y, int n, const A* x0, const B* x1, const C* x2) {                              \
+    for (int i = threadIdx.x; i < n; i += blockDim.x) {                                                   \
+      R r;                                                                                                \
+      A a = x0[i];                                                                                        \
+      B b = x1[i];                                                                                        \
+      C c = x2[i];                                                                                        \
+      asm volatile(ptx                                                                                    \
+                   : "=" LETTER_##R(register_of(r))                                                       \
+                   : LETTER_##A(register_of(a)), LETTER_##B(register_of(b)), LETTER_##C(register_of(c))); \
+      y[i] = r;                                                                                           \
+    }                                                                                                     \
+  }                                                                                                       \
+  R meaning_of_##name([[maybe_unused]] A a, [[maybe_unused]] B b, [[maybe_unused]] C c) {                 \
+    return __VA_ARGS__;                                                                                   \
+  }                                                                                                       \
+  const bool added_##name =                                                                               \
       (tests.push_back({#name, [](const char* n) { run_all(n, name, meaning_of_##name); }}), true);
 
-#define TEST_4(name, ptx, R, A, B, C, D, ...)                                                                 \
-  __global__ void name(R* y, int n, const A* x0, const B* x1, const C* x2, const D* x3) {                     \
-    for (int i = threadIdx.x; i < n; i += blockDim.x) {                                                       \
-      R r;                                                                                                    \
-      asm volatile(ptx : "=" LETTER_##R(r) : LETTER_##A(x0[i]), LETTER_##B(x1[i]), LETTER_##C(x2[i]), LETTER_##D(x3[i])); \
-      y[i] = r;                                                                                               \
-    }                                                                                                         \
-  }                                                                                                           \
-  R meaning_of_##name(A a, B b, C c, D d) { return __VA_ARGS__; }                                             \
-  const bool added_##name =                                                                                   \
+#define TEST_4(name, ptx, R, A, B, C, D, ...)                                                     \
+  __global__ void name(R* y, int n, const A* x0, const B* x1, const C* x2, const D* x3) {         \
+    for (int i = threadIdx.x; i < n; i += blockDim.x) {                                           \
+      R r;                                                                                        \
+      asm volatile(ptx                                                                            \
+                   : "=" LETTER_##R(r)                                                            \
+                   : LETTER_##A(x0[i]), LETTER_##B(x1[i]), LETTER_##C(x2[i]), LETTER_##D(x3[i])); \
+      y[i] = r;                                                                                   \
+    }                                                                                             \
+  }                                                                                               \
+  R meaning_of_##name(A a, B b, C c, D d) {                                                       \
+    return __VA_ARGS__;                                                                           \
+  }                                                                                               \
+  const bool added_##name =                                                                       \
       (tests.push_back({#name, [](const char* n) { run_all(n, name, meaning_of_##name); }}), true);
 
 // -- integers
@@ -421,11 +487,14 @@ __device__ auto& register_of(T& value) {
   TEST_2(add_##T, "add." #T " %0, %1, %2;", T, T, T, static_cast<T>(static_cast<u64>(a) + static_cast<u64>(b)))       \
   TEST_2(sub_##T, "sub." #T " %0, %1, %2;", T, T, T, static_cast<T>(static_cast<u64>(a) - static_cast<u64>(b)))       \
   TEST_2(mul_lo_##T, "mul.lo." #T " %0, %1, %2;", T, T, T, static_cast<T>(static_cast<u64>(a) * static_cast<u64>(b))) \
-  TEST_2(mul_hi_##T, "mul.hi." #T " %0, %1, %2;", T, T, T, static_cast<T>((static_cast<W>(a) * static_cast<W>(b)) >> (8 * sizeof(T)))) \
+  TEST_2(mul_hi_##T, "mul.hi." #T " %0, %1, %2;", T, T, T,                                                            \
+         static_cast<T>((static_cast<W>(a) * static_cast<W>(b)) >> (8 * sizeof(T))))                                  \
   TEST_3(mad_lo_##T, "mad.lo." #T " %0, %1, %2, %3;", T, T, T, T,                                                     \
          static_cast<T>(static_cast<u64>(a) * static_cast<u64>(b) + static_cast<u64>(c)))                             \
-  TEST_2(div_##T, "div." #T " %0, %1, %2;", T, T, T, static_cast<T>(b == 0 ? -1 : static_cast<W>(a) / static_cast<W>(b))) \
-  TEST_2(rem_##T, "rem." #T " %0, %1, %2;", T, T, T, static_cast<T>(b == 0 ? a : static_cast<W>(a) % static_cast<W>(b)))  \
+  TEST_2(div_##T, "div." #T " %0, %1, %2;", T, T, T,                                                                  \
+         static_cast<T>(b == 0 ? -1 : static_cast<W>(a) / static_cast<W>(b)))                                         \
+  TEST_2(rem_##T, "rem." #T " %0, %1, %2;", T, T, T,                                                                  \
+         static_cast<T>(b == 0 ? a : static_cast<W>(a) % static_cast<W>(b)))                                          \
   TEST_2(min_##T, "min." #T " %0, %1, %2;", T, T, T, a < b ? a : b)                                                   \
   TEST_2(max_##T, "max." #T " %0, %1, %2;", T, T, T, a < b ? b : a)                                                   \
   TEST_2(shr_##T, "shr." #T " %0, %1, %2;", T, T, u32, static_cast<T>(static_cast<W>(a) >> std::min(b, 100u)))        \
@@ -457,35 +526,42 @@ TEST_3(sad_s32, "sad.s32 %0, %1, %2, %3;", s32, s32, s32, s32,
 
 // -- bits
 
-#define BITS(T, n)                                                                             \
-  TEST_2(and_##T, "and.b" #n " %0, %1, %2;", T, T, T, static_cast<T>(a & b))                   \
-  TEST_2(or_##T, "or.b" #n " %0, %1, %2;", T, T, T, static_cast<T>(a | b))                     \
-  TEST_2(xor_##T, "xor.b" #n " %0, %1, %2;", T, T, T, static_cast<T>(a ^ b))                   \
-  TEST_1(not_##T, "not.b" #n " %0, %1;", T, T, static_cast<T>(~a))                             \
+#define BITS(T, n)                                                                                                \
+  TEST_2(and_##T, "and.b" #n " %0, %1, %2;", T, T, T, static_cast<T>(a & b))                                      \
+  TEST_2(or_##T, "or.b" #n " %0, %1, %2;", T, T, T, static_cast<T>(a | b))                                        \
+  TEST_2(xor_##T, "xor.b" #n " %0, %1, %2;", T, T, T, static_cast<T>(a ^ b))                                      \
+  TEST_1(not_##T, "not.b" #n " %0, %1;", T, T, static_cast<T>(~a))                                                \
   TEST_2(shl_##T, "shl.b" #n " %0, %1, %2;", T, T, u32, b >= n ? T{0} : static_cast<T>(static_cast<u64>(a) << b)) \
-  TEST_1(shl_3_##T, "shl.b" #n " %0, %1, 3;", T, T, static_cast<T>(static_cast<u64>(a) << 3))  \
+  TEST_1(shl_3_##T, "shl.b" #n " %0, %1, 3;", T, T, static_cast<T>(static_cast<u64>(a) << 3))                     \
   TEST_1(mov_##T, "mov.b" #n " %0, %1;", T, T, a)
 BITS(u16, 16)
 BITS(u32, 32)
 BITS(u64, 64)
-TEST_2(xor_pred, "{.reg .pred p, q; setp.ne.u32 p, %1, 0; setp.gt.u32 q, %2, 31; xor.pred p, p, q; selp.u32 %0, 1, 0, p;}", u32,
+TEST_2(xor_pred,
+       "{.reg .pred p, q; setp.ne.u32 p, %1, 0; setp.gt.u32 q, %2, 31; xor.pred p, p, q; selp.u32 %0, 1, 0, p;}", u32,
        u32, u32, (a != 0) != (b > 31))
-TEST_2(and_pred, "{.reg .pred p, q; setp.ne.u32 p, %1, 0; setp.gt.u32 q, %2, 31; and.pred p, p, q; selp.u32 %0, 1, 0, p;}", u32,
+TEST_2(and_pred,
+       "{.reg .pred p, q; setp.ne.u32 p, %1, 0; setp.gt.u32 q, %2, 31; and.pred p, p, q; selp.u32 %0, 1, 0, p;}", u32,
        u32, u32, a != 0 && b > 31)
-TEST_2(or_pred, "{.reg .pred p, q; setp.ne.u32 p, %1, 0; setp.gt.u32 q, %2, 31; or.pred p, p, q; selp.u32 %0, 1, 0, p;}", u32,
+TEST_2(or_pred,
+       "{.reg .pred p, q; setp.ne.u32 p, %1, 0; setp.gt.u32 q, %2, 31; or.pred p, p, q; selp.u32 %0, 1, 0, p;}", u32,
        u32, u32, a != 0 || b > 31)
-TEST_1(not_pred, "{.reg .pred p, q; setp.ne.u32 p, %1, 0; not.pred q, p; mov.pred p, q; selp.u32 %0, 7, 9, p;}", u32, u32,
-       a != 0 ? 9 : 7)
-TEST_1(predicated, "{.reg .pred p; setp.gt.s32 p, %1, 5; mov.u32 %0, 1; @p mov.u32 %0, 2; @!p add.u32 %0, %0, 2;}", u32, s32,
-       a > 5 ? 2 : 3)
+TEST_1(not_pred, "{.reg .pred p, q; setp.ne.u32 p, %1, 0; not.pred q, p; mov.pred p, q; selp.u32 %0, 7, 9, p;}", u32,
+       u32, a != 0 ? 9 : 7)
+TEST_1(predicated, "{.reg .pred p; setp.gt.s32 p, %1, 5; mov.u32 %0, 1; @p mov.u32 %0, 2; @!p add.u32 %0, %0, 2;}", u32,
+       s32, a > 5 ? 2 : 3)
 TEST_3(shf_l_wrap, "shf.l.wrap.b32 %0, %1, %2, %3;", u32, u32, u32, u32,
        (c & 31) == 0 ? b : (b << (c & 31)) | (a >> (32 - (c & 31))))
 TEST_3(shf_r_wrap, "shf.r.wrap.b32 %0, %1, %2, %3;", u32, u32, u32, u32,
        (c & 31) == 0 ? a : (b << (32 - (c & 31))) | (a >> (c & 31)))
 TEST_3(shf_l_clamp, "shf.l.clamp.b32 %0, %1, %2, %3;", u32, u32, u32, u32,
-       c >= 32 ? a : c == 0 ? b : (b << c) | (a >> (32 - c)))
+       c >= 32  ? a
+       : c == 0 ? b
+                : (b << c) | (a >> (32 - c)))
 TEST_3(shf_r_clamp, "shf.r.clamp.b32 %0, %1, %2, %3;", u32, u32, u32, u32,
-       c >= 32 ? b : c == 0 ? a : (b << (32 - c)) | (a >> c))
+       c >= 32  ? b
+       : c == 0 ? a
+                : (b << (32 - c)) | (a >> c))
 TEST_3(bfe_u32, "bfe.u32 %0, %1, %2, %3;", u32, u32, u32, u32, field(a, b, c))
 TEST_3(bfe_s32, "bfe.s32 %0, %1, %2, %3;", s32, s32, u32, u32, field(a, b, c))
 TEST_3(bfe_u64, "bfe.u64 %0, %1, %2, %3;", u64, u64, u32, u32, field(a, b, c))
@@ -549,14 +625,15 @@ TEST_1(mov_b32_f32, "mov.b32 %0, %1;", u32, f32, [&] {
 }())
 TEST_3(selp_f32, "{.reg .pred p; setp.ne.s32 p, %3, 0; selp.f32 %0, %1, %2, p;}", f32, f32, f32, s32, c != 0 ? a : b)
 TEST_3(selp_b16, "{.reg .pred p; setp.ne.s32 p, %3, 0; selp.b16 %0, %1, %2, p;}", u16, u16, u16, s32, c != 0 ? a : b)
-#define COMPARE(name, T, holds) \
-  TEST_2(setp_##name##_##T, "{.reg .pred p; setp." #name "." #T " p, %1, %2; selp.u32 %0, 1, 0, p;}", u32, T, T, (holds) ? 1 : 0)
-#define COMPARE_INTEGER(T)   \
-  COMPARE(eq, T, a == b)     \
-  COMPARE(ne, T, a != b)     \
-  COMPARE(lt, T, a < b)      \
-  COMPARE(le, T, a <= b)     \
-  COMPARE(gt, T, a > b)      \
+#define COMPARE(name, T, holds)                                                                                  \
+  TEST_2(setp_##name##_##T, "{.reg .pred p; setp." #name "." #T " p, %1, %2; selp.u32 %0, 1, 0, p;}", u32, T, T, \
+         (holds) ? 1 : 0)
+#define COMPARE_INTEGER(T) \
+  COMPARE(eq, T, a == b)   \
+  COMPARE(ne, T, a != b)   \
+  COMPARE(lt, T, a < b)    \
+  COMPARE(le, T, a <= b)   \
+  COMPARE(gt, T, a > b)    \
   COMPARE(ge, T, a >= b)
 COMPARE_INTEGER(u16)
 COMPARE_INTEGER(s16)
@@ -569,54 +646,58 @@ COMPARE(ls, u32, a <= b)
 COMPARE(hi, u32, a > b)
 COMPARE(hs, u32, a >= b)
 #define NAN_OF(a, b) (std::isnan(a) || std::isnan(b))
-#define COMPARE_REAL(T)                       \
-  COMPARE(eq, T, a == b)                      \
-  COMPARE(ne, T, !NAN_OF(a, b) && a != b)     \
-  COMPARE(lt, T, a < b)                       \
-  COMPARE(le, T, a <= b)                      \
-  COMPARE(gt, T, a > b)                       \
-  COMPARE(ge, T, a >= b)                      \
-  COMPARE(equ, T, NAN_OF(a, b) || a == b)     \
-  COMPARE(neu, T, NAN_OF(a, b) || a != b)     \
-  COMPARE(ltu, T, NAN_OF(a, b) || a < b)      \
-  COMPARE(leu, T, NAN_OF(a, b) || a <= b)     \
-  COMPARE(gtu, T, NAN_OF(a, b) || a > b)      \
-  COMPARE(geu, T, NAN_OF(a, b) || a >= b)     \
-  COMPARE(num, T, !NAN_OF(a, b))              \
+#define COMPARE_REAL(T)                   \
+  COMPARE(eq, T, a == b)                  \
+  COMPARE(ne, T, !NAN_OF(a, b) && a != b) \
+  COMPARE(lt, T, a < b)                   \
+  COMPARE(le, T, a <= b)                  \
+  COMPARE(gt, T, a > b)                   \
+  COMPARE(ge, T, a >= b)                  \
+  COMPARE(equ, T, NAN_OF(a, b) || a == b) \
+  COMPARE(neu, T, NAN_OF(a, b) || a != b) \
+  COMPARE(ltu, T, NAN_OF(a, b) || a < b)  \
+  COMPARE(leu, T, NAN_OF(a, b) || a <= b) \
+  COMPARE(gtu, T, NAN_OF(a, b) || a > b)  \
+  COMPARE(geu, T, NAN_OF(a, b) || a >= b) \
+  COMPARE(num, T, !NAN_OF(a, b))          \
   COMPARE(nan, T, NAN_OF(a, b))
 COMPARE_REAL(f32)
 COMPARE_REAL(f64)
 COMPARE(lt, f16, value(a) < value(b))
 COMPARE(gtu, bf16, NAN_OF(value(a), value(b)) || value(a) > value(b))
-TEST_3(setp_and, "{.reg .pred p, q; setp.ne.s32 q, %3, 0; setp.lt.and.f32 p, %1, %2, q; selp.u32 %0, 1, 0, p;}", u32, f32, f32, s32,
-       a < b && c != 0)
-TEST_3(setp_or, "{.reg .pred p, q; setp.ne.s32 q, %3, 0; setp.lt.or.s32 p, %1, %2, q; selp.u32 %0, 1, 0, p;}", u32, s32, s32, s32,
-       a < b || c != 0)
-TEST_3(setp_xor_two, "{.reg .pred p, q, s; .reg .u32 t; setp.ne.s32 q, %3, 0; setp.lt.xor.s32 p|s, %1, %2, q; selp.u32 %0, 1, 0, p;"
-       " selp.u32 t, 2, 0, s; add.u32 %0, %0, t;}", u32, s32, s32, s32,
-       ((a < b) != (c != 0) ? 1 : 0) + (!(a < b) != (c != 0) ? 2 : 0))
+TEST_3(setp_and, "{.reg .pred p, q; setp.ne.s32 q, %3, 0; setp.lt.and.f32 p, %1, %2, q; selp.u32 %0, 1, 0, p;}", u32,
+       f32, f32, s32, a < b && c != 0)
+TEST_3(setp_or, "{.reg .pred p, q; setp.ne.s32 q, %3, 0; setp.lt.or.s32 p, %1, %2, q; selp.u32 %0, 1, 0, p;}", u32, s32,
+       s32, s32, a < b || c != 0)
+TEST_3(setp_xor_two,
+       "{.reg .pred p, q, s; .reg .u32 t; setp.ne.s32 q, %3, 0; setp.lt.xor.s32 p|s, %1, %2, q; selp.u32 %0, 1, 0, p;"
+       " selp.u32 t, 2, 0, s; add.u32 %0, %0, t;}",
+       u32, s32, s32, s32, ((a < b) != (c != 0) ? 1 : 0) + (!(a < b) != (c != 0) ? 2 : 0))
 
 // -- floating point
 
-#define REAL(T)                                                                            \
-  TEST_2(add_##T, "add." #T " %0, %1, %2;", T, T, T, a + b)                                \
-  TEST_2(sub_##T, "sub.rn." #T " %0, %1, %2;", T, T, T, a - b)                             \
-  TEST_2(mul_##T, "mul." #T " %0, %1, %2;", T, T, T, a* b)                                 \
-  TEST_2(div_##T, "div.rn." #T " %0, %1, %2;", T, T, T, a / b)                             \
-  TEST_3(fma_##T, "fma.rn." #T " %0, %1, %2, %3;", T, T, T, T, std::fma(a, b, c))          \
-  TEST_1(rcp_##T, "rcp.rn." #T " %0, %1;", T, T, 1 / a)                                    \
-  TEST_1(sqrt_##T, "sqrt.rn." #T " %0, %1;", T, T, std::sqrt(a))                           \
-  TEST_2(min_##T, "min." #T " %0, %1, %2;", T, T, T, smaller(a, b, false))                 \
-  TEST_2(max_##T, "max." #T " %0, %1, %2;", T, T, T, larger(a, b, false))                  \
-  TEST_1(neg_##T, "neg." #T " %0, %1;", T, T, -a)                                          \
-  TEST_1(abs_##T, "abs." #T " %0, %1;", T, T, std::fabs(a))                                \
-  TEST_2(copysign_##T, "copysign." #T " %0, %1, %2;", T, T, T, std::copysign(b, a))        \
-  TEST_1(testp_finite_##T, "{.reg .pred p; testp.finite." #T " p, %1; selp.u32 %0, 1, 0, p;}", u32, T, std::isfinite(a)) \
-  TEST_1(testp_infinite_##T, "{.reg .pred p; testp.infinite." #T " p, %1; selp.u32 %0, 1, 0, p;}", u32, T, std::isinf(a)) \
+#define REAL(T)                                                                                                        \
+  TEST_2(add_##T, "add." #T " %0, %1, %2;", T, T, T, a + b)                                                            \
+  TEST_2(sub_##T, "sub.rn." #T " %0, %1, %2;", T, T, T, a - b)                                                         \
+  TEST_2(mul_##T, "mul." #T " %0, %1, %2;", T, T, T, a* b)                                                             \
+  TEST_2(div_##T, "div.rn." #T " %0, %1, %2;", T, T, T, a / b)                                                         \
+  TEST_3(fma_##T, "fma.rn." #T " %0, %1, %2, %3;", T, T, T, T, std::fma(a, b, c))                                      \
+  TEST_1(rcp_##T, "rcp.rn." #T " %0, %1;", T, T, 1 / a)                                                                \
+  TEST_1(sqrt_##T, "sqrt.rn." #T " %0, %1;", T, T, std::sqrt(a))                                                       \
+  TEST_2(min_##T, "min." #T " %0, %1, %2;", T, T, T, smaller(a, b, false))                                             \
+  TEST_2(max_##T, "max." #T " %0, %1, %2;", T, T, T, larger(a, b, false))                                              \
+  TEST_1(neg_##T, "neg." #T " %0, %1;", T, T, -a)                                                                      \
+  TEST_1(abs_##T, "abs." #T " %0, %1;", T, T, std::fabs(a))                                                            \
+  TEST_2(copysign_##T, "copysign." #T " %0, %1, %2;", T, T, T, std::copysign(b, a))                                    \
+  TEST_1(testp_finite_##T, "{.reg .pred p; testp.finite." #T " p, %1; selp.u32 %0, 1, 0, p;}", u32, T,                 \
+         std::isfinite(a))                                                                                             \
+  TEST_1(testp_infinite_##T, "{.reg .pred p; testp.infinite." #T " p, %1; selp.u32 %0, 1, 0, p;}", u32, T,             \
+         std::isinf(a))                                                                                                \
   TEST_1(testp_number_##T, "{.reg .pred p; testp.number." #T " p, %1; selp.u32 %0, 1, 0, p;}", u32, T, !std::isnan(a)) \
   TEST_1(testp_nan_##T, "{.reg .pred p; testp.notanumber." #T " p, %1; selp.u32 %0, 1, 0, p;}", u32, T, std::isnan(a)) \
-  TEST_1(testp_normal_##T, "{.reg .pred p; testp.normal." #T " p, %1; selp.u32 %0, 1, 0, p;}", u32, T, std::isnormal(a)) \
-  TEST_1(testp_subnormal_##T, "{.reg .pred p; testp.subnormal." #T " p, %1; selp.u32 %0, 1, 0, p;}", u32, T, \
+  TEST_1(testp_normal_##T, "{.reg .pred p; testp.normal." #T " p, %1; selp.u32 %0, 1, 0, p;}", u32, T,                 \
+         std::isnormal(a))                                                                                             \
+  TEST_1(testp_subnormal_##T, "{.reg .pred p; testp.subnormal." #T " p, %1; selp.u32 %0, 1, 0, p;}", u32, T,           \
          a != 0 && std::fabs(a) < std::numeric_limits<T>::min())
 REAL(f32)
 REAL(f64)
@@ -628,14 +709,14 @@ TEST_3(fma_rz_f32, "fma.rz.f32 %0, %1, %2, %3;", f32, f32, f32, f32, directed(FE
 TEST_2(mul_rm_f32, "mul.rm.f32 %0, %1, %2;", f32, f32, f32, directed(FE_DOWNWARD, product, a, b, 0.0f))
 TEST_2(mul_rp_f32, "mul.rp.f32 %0, %1, %2;", f32, f32, f32, directed(FE_UPWARD, product, a, b, 0.0f))
 TEST_2(add_rz_f32, "add.rz.f32 %0, %1, %2;", f32, f32, f32, directed(FE_TOWARDZERO, sum, a, b, 0.0f))
-#define APPROXIMATE(name, formula)                                             \
-  TEST_1(name##_approx, #name ".approx.f32 %0, %1;", f32, f32, [&] {           \
-    const f64 x = a;                                                           \
-    return static_cast<f32>(formula);                                          \
-  }())                                                                         \
-  TEST_1(name##_approx_ftz, #name ".approx.ftz.f32 %0, %1;", f32, f32, [&] {   \
-    const f64 x = flushed(a);                                                  \
-    return flushed(static_cast<f32>(formula));                                 \
+#define APPROXIMATE(name, formula)                                           \
+  TEST_1(name##_approx, #name ".approx.f32 %0, %1;", f32, f32, [&] {         \
+    const f64 x = a;                                                         \
+    return static_cast<f32>(formula);                                        \
+  }())                                                                       \
+  TEST_1(name##_approx_ftz, #name ".approx.ftz.f32 %0, %1;", f32, f32, [&] { \
+    const f64 x = flushed(a);                                                \
+    return flushed(static_cast<f32>(formula));                               \
   }())
 APPROXIMATE(rcp, 1 / x)
 APPROXIMATE(sqrt, std::sqrt(x))
@@ -648,39 +729,55 @@ TEST_1(tanh_approx, "tanh.approx.f32 %0, %1;", f32, f32, static_cast<f32>(std::t
 
 // -- halves
 
-#define HALF(T)                                                                                                  \
-  T plus_##T(T a, T b) { return make(value(a) + value(b), T{}); }                                                \
-  T minus_##T(T a, T b) { return make(value(a) - value(b), T{}); }                                               \
-  T times_##T(T a, T b) { return make(value(a) * value(b), T{}); }                                               \
-  T fused_##T(T a, T b, T c) { return make(value(a) * value(b) + value(c), T{}); }                               \
-  T relu_##T(T a, T b, T c) {                                                                                    \
-    const long double r = value(fused_##T(a, b, c));                                                             \
-    return make(std::isnan(r) ? r : r > 0 ? r : 0.0L, T{});                                                      \
-  }                                                                                                              \
-  T min_of_##T(T a, T b) { return make(smaller(value(a), value(b), false), T{}); }                               \
-  T max_of_##T(T a, T b) { return make(larger(value(a), value(b), false), T{}); }                                \
-  T min_nan_of_##T(T a, T b) { return make(smaller(value(a), value(b), true), T{}); }                            \
-  T max_nan_of_##T(T a, T b) { return make(larger(value(a), value(b), true), T{}); }                             \
-  TEST_2(add_##T, "add.rn." #T " %0, %1, %2;", T, T, T, plus_##T(a, b))                                          \
-  TEST_2(sub_##T, "sub." #T " %0, %1, %2;", T, T, T, minus_##T(a, b))                                            \
-  TEST_2(mul_##T, "mul." #T " %0, %1, %2;", T, T, T, times_##T(a, b))                                            \
-  TEST_1(neg_##T, "neg." #T " %0, %1;", T, T, T{static_cast<u16>(a.bits ^ 0x8000)})                              \
-  TEST_1(abs_##T, "abs." #T " %0, %1;", T, T, T{static_cast<u16>(a.bits & 0x7fff)})                              \
-  TEST_3(fma_##T, "fma.rn." #T " %0, %1, %2, %3;", T, T, T, T, fused_##T(a, b, c))                               \
-  TEST_3(fma_relu_##T, "fma.rn.relu." #T " %0, %1, %2, %3;", T, T, T, T, relu_##T(a, b, c))                      \
-  TEST_2(min_##T, "min." #T " %0, %1, %2;", T, T, T, min_of_##T(a, b))                                           \
-  TEST_2(max_##T, "max." #T " %0, %1, %2;", T, T, T, max_of_##T(a, b))                                           \
-  TEST_2(min_nan_##T, "min.NaN." #T " %0, %1, %2;", T, T, T, min_nan_of_##T(a, b))                               \
-  TEST_2(max_nan_##T, "max.NaN." #T " %0, %1, %2;", T, T, T, max_nan_of_##T(a, b))                               \
-  TEST_2(add_##T##x2, "add." #T "x2 %0, %1, %2;", T##x2, T##x2, T##x2, both<T>(plus_##T, a, b))                  \
-  TEST_2(sub_##T##x2, "sub." #T "x2 %0, %1, %2;", T##x2, T##x2, T##x2, both<T>(minus_##T, a, b))                 \
-  TEST_2(mul_##T##x2, "mul.rn." #T "x2 %0, %1, %2;", T##x2, T##x2, T##x2, both<T>(times_##T, a, b))              \
-  TEST_1(neg_##T##x2, "neg." #T "x2 %0, %1;", T##x2, T##x2, T##x2{a.bits ^ 0x80008000u})                         \
-  TEST_1(abs_##T##x2, "abs." #T "x2 %0, %1;", T##x2, T##x2, T##x2{a.bits & 0x7fff7fffu})                         \
+#define HALF(T)                                                                                                   \
+  T plus_##T(T a, T b) {                                                                                          \
+    return make(value(a) + value(b), T{});                                                                        \
+  }                                                                                                               \
+  T minus_##T(T a, T b) {                                                                                         \
+    return make(value(a) - value(b), T{});                                                                        \
+  }                                                                                                               \
+  T times_##T(T a, T b) {                                                                                         \
+    return make(value(a) * value(b), T{});                                                                        \
+  }                                                                                                               \
+  T fused_##T(T a, T b, T c) {                                                                                    \
+    return make(value(a) * value(b) + value(c), T{});                                                             \
+  }                                                                                                               \
+  T relu_##T(T a, T b, T c) {                                                                                     \
+    const long double r = value(fused_##T(a, b, c));                                                              \
+    return make(std::isnan(r) ? r : r > 0 ? r : 0.0L, T{});                                                       \
+  }                                                                                                               \
+  T min_of_##T(T a, T b) {                                                                                        \
+    return make(smaller(value(a), value(b), false), T{});                                                         \
+  }                                                                                                               \
+  T max_of_##T(T a, T b) {                                                                                        \
+    return make(larger(value(a), value(b), false), T{});                                                          \
+  }                                                                                                               \
+  T min_nan_of_##T(T a, T b) {                                                                                    \
+    return make(smaller(value(a), value(b), true), T{});                                                          \
+  }                                                                                                               \
+  T max_nan_of_##T(T a, T b) {                                                                                    \
+    return make(larger(value(a), value(b), true), T{});                                                           \
+  }                                                                                                               \
+  TEST_2(add_##T, "add.rn." #T " %0, %1, %2;", T, T, T, plus_##T(a, b))                                           \
+  TEST_2(sub_##T, "sub." #T " %0, %1, %2;", T, T, T, minus_##T(a, b))                                             \
+  TEST_2(mul_##T, "mul." #T " %0, %1, %2;", T, T, T, times_##T(a, b))                                             \
+  TEST_1(neg_##T, "neg." #T " %0, %1;", T, T, T{static_cast<u16>(a.bits ^ 0x8000)})                               \
+  TEST_1(abs_##T, "abs." #T " %0, %1;", T, T, T{static_cast<u16>(a.bits & 0x7fff)})                               \
+  TEST_3(fma_##T, "fma.rn." #T " %0, %1, %2, %3;", T, T, T, T, fused_##T(a, b, c))                                \
+  TEST_3(fma_relu_##T, "fma.rn.relu." #T " %0, %1, %2, %3;", T, T, T, T, relu_##T(a, b, c))                       \
+  TEST_2(min_##T, "min." #T " %0, %1, %2;", T, T, T, min_of_##T(a, b))                                            \
+  TEST_2(max_##T, "max." #T " %0, %1, %2;", T, T, T, max_of_##T(a, b))                                            \
+  TEST_2(min_nan_##T, "min.NaN." #T " %0, %1, %2;", T, T, T, min_nan_of_##T(a, b))                                \
+  TEST_2(max_nan_##T, "max.NaN." #T " %0, %1, %2;", T, T, T, max_nan_of_##T(a, b))                                \
+  TEST_2(add_##T##x2, "add." #T "x2 %0, %1, %2;", T##x2, T##x2, T##x2, both<T>(plus_##T, a, b))                   \
+  TEST_2(sub_##T##x2, "sub." #T "x2 %0, %1, %2;", T##x2, T##x2, T##x2, both<T>(minus_##T, a, b))                  \
+  TEST_2(mul_##T##x2, "mul.rn." #T "x2 %0, %1, %2;", T##x2, T##x2, T##x2, both<T>(times_##T, a, b))               \
+  TEST_1(neg_##T##x2, "neg." #T "x2 %0, %1;", T##x2, T##x2, T##x2{a.bits ^ 0x80008000u})                          \
+  TEST_1(abs_##T##x2, "abs." #T "x2 %0, %1;", T##x2, T##x2, T##x2{a.bits & 0x7fff7fffu})                          \
   TEST_3(fma_##T##x2, "fma.rn." #T "x2 %0, %1, %2, %3;", T##x2, T##x2, T##x2, T##x2, both<T>(fused_##T, a, b, c)) \
-  TEST_3(fma_relu_##T##x2, "fma.rn.relu." #T "x2 %0, %1, %2, %3;", T##x2, T##x2, T##x2, T##x2,                   \
-         both<T>(relu_##T, a, b, c))                                                                             \
-  TEST_2(min_##T##x2, "min." #T "x2 %0, %1, %2;", T##x2, T##x2, T##x2, both<T>(min_of_##T, a, b))                \
+  TEST_3(fma_relu_##T##x2, "fma.rn.relu." #T "x2 %0, %1, %2, %3;", T##x2, T##x2, T##x2, T##x2,                    \
+         both<T>(relu_##T, a, b, c))                                                                              \
+  TEST_2(min_##T##x2, "min." #T "x2 %0, %1, %2;", T##x2, T##x2, T##x2, both<T>(min_of_##T, a, b))                 \
   TEST_2(max_nan_##T##x2, "max.NaN." #T "x2 %0, %1, %2;", T##x2, T##x2, T##x2, both<T>(max_nan_of_##T, a, b))
 HALF(f16)
 HALF(bf16)
@@ -696,7 +793,7 @@ TEST_1(cvt_s32_s8, "cvt.s32.s8 %0, %1;", s32, u32, static_cast<signed char>(a))
 TEST_1(cvt_u32_u8, "cvt.u32.u8 %0, %1;", u32, u32, a & 255)
 TEST_1(cvt_sat_s16_s32, "cvt.sat.s16.s32 %0, %1;", s16, s32, clamped<s16>(a))
 TEST_1(cvt_sat_u32_s64, "cvt.sat.u32.s64 %0, %1;", u32, s64, clamped<u32>(a))
-#define FROM_INTEGER(T)                                                        \
+#define FROM_INTEGER(T)                                                         \
   TEST_1(cvt_f32_##T, "cvt.rn.f32." #T " %0, %1;", f32, T, static_cast<f32>(a)) \
   TEST_1(cvt_f64_##T, "cvt.rn.f64." #T " %0, %1;", f64, T, static_cast<f64>(a)) \
   TEST_1(cvt_f16_##T, "cvt.rn.f16." #T " %0, %1;", f16, T, to_f16(a))
@@ -706,11 +803,11 @@ FROM_INTEGER(u32)
 FROM_INTEGER(s32)
 FROM_INTEGER(u64)
 FROM_INTEGER(s64)
-#define TO_INTEGER(T)                                                                                  \
-  TEST_1(cvt_rzi_##T##_f32, "cvt.rzi." #T ".f32 %0, %1;", T, f32, clamped<T>(std::trunc(a)))           \
-  TEST_1(cvt_rni_##T##_f32, "cvt.rni." #T ".f32 %0, %1;", T, f32, clamped<T>(std::rint(a)))            \
-  TEST_1(cvt_rmi_##T##_f64, "cvt.rmi." #T ".f64 %0, %1;", T, f64, clamped<T>(std::floor(a)))           \
-  TEST_1(cvt_rpi_##T##_f64, "cvt.rpi." #T ".f64 %0, %1;", T, f64, clamped<T>(std::ceil(a)))            \
+#define TO_INTEGER(T)                                                                        \
+  TEST_1(cvt_rzi_##T##_f32, "cvt.rzi." #T ".f32 %0, %1;", T, f32, clamped<T>(std::trunc(a))) \
+  TEST_1(cvt_rni_##T##_f32, "cvt.rni." #T ".f32 %0, %1;", T, f32, clamped<T>(std::rint(a)))  \
+  TEST_1(cvt_rmi_##T##_f64, "cvt.rmi." #T ".f64 %0, %1;", T, f64, clamped<T>(std::floor(a))) \
+  TEST_1(cvt_rpi_##T##_f64, "cvt.rpi." #T ".f64 %0, %1;", T, f64, clamped<T>(std::ceil(a)))  \
   TEST_1(cvt_rzi_##T##_f16, "cvt.rzi." #T ".f16 %0, %1;", T, f16, clamped<T>(std::trunc(value(a))))
 TO_INTEGER(u16)
 TO_INTEGER(s16)
@@ -734,15 +831,17 @@ TEST_1(cvt_rz_f16_f32, "cvt.rz.f16.f32 %0, %1;", f16, f32, to_f16(a, Mode::zero)
 TEST_1(cvt_rn_f16_f64, "cvt.rn.f16.f64 %0, %1;", f16, f64, to_f16(a))
 TEST_1(cvt_rn_bf16_f32, "cvt.rn.bf16.f32 %0, %1;", bf16, f32, to_bf16(a))
 TEST_1(cvt_rz_bf16_f32, "cvt.rz.bf16.f32 %0, %1;", bf16, f32, to_bf16(a, Mode::zero))
-long double positive(long double x) { return std::isnan(x) ? x : x > 0 ? x : 0; }
+long double positive(long double x) {
+  return std::isnan(x) ? x : x > 0 ? x : 0;
+}
 TEST_1(cvt_relu_f16_f32, "cvt.rn.relu.f16.f32 %0, %1;", f16, f32, to_f16(positive(a)))
 TEST_1(cvt_relu_bf16_f32, "cvt.rn.relu.bf16.f32 %0, %1;", bf16, f32, to_bf16(positive(a)))
-#define PAIR(T)                                                                                                     \
-  TEST_2(cvt_rn_##T##x2, "cvt.rn." #T "x2.f32 %0, %1, %2;", T##x2, f32, f32,                                        \
-         T##x2{static_cast<u32>(to_##T(a).bits) << 16 | to_##T(b).bits})                                            \
-  TEST_2(cvt_rz_##T##x2, "cvt.rz." #T "x2.f32 %0, %1, %2;", T##x2, f32, f32,                                        \
-         T##x2{static_cast<u32>(to_##T(a, Mode::zero).bits) << 16 | to_##T(b, Mode::zero).bits})                    \
-  TEST_2(cvt_relu_##T##x2, "cvt.rn.relu." #T "x2.f32 %0, %1, %2;", T##x2, f32, f32,                                 \
+#define PAIR(T)                                                                                  \
+  TEST_2(cvt_rn_##T##x2, "cvt.rn." #T "x2.f32 %0, %1, %2;", T##x2, f32, f32,                     \
+         T##x2{static_cast<u32>(to_##T(a).bits) << 16 | to_##T(b).bits})                         \
+  TEST_2(cvt_rz_##T##x2, "cvt.rz." #T "x2.f32 %0, %1, %2;", T##x2, f32, f32,                     \
+         T##x2{static_cast<u32>(to_##T(a, Mode::zero).bits) << 16 | to_##T(b, Mode::zero).bits}) \
+  TEST_2(cvt_relu_##T##x2, "cvt.rn.relu." #T "x2.f32 %0, %1, %2;", T##x2, f32, f32,              \
          T##x2{static_cast<u32>(to_##T(positive(a)).bits) << 16 | to_##T(positive(b)).bits})
 PAIR(f16)
 PAIR(bf16)

@@ -178,8 +178,6 @@ void Block::start_threads() {
 
 void Block::run_thread(void* thread) {
   Thread& t = *static_cast<Thread*>(thread);
-  // A copy: generated code may take the address of its parameters, as kernels may.
-  static_assert(alignof(std::max_align_t) >= 16);
   t.block->launch_->kernel->run(t, const_cast<unsigned char*>(t.block->launch_->parameters.data()));
   t.block->leave(t);
 }

@@ -255,8 +255,7 @@ u32 Block::barrier_count(Thread& t, u32 id, u32 threads, bool condition, Site si
   }
   for (const Meeting& meeting : meetings_) {
     if (meeting.warp == t.warp && meeting.mask >> t.lane & 1) {
-      fail(t, Defect::divergent_barrier, "other lanes of the warp wait for this one at " + describe(meeting.site),
-           site);
+      fail(t, Defect::collective, "other lanes of the warp wait for this one at " + describe(meeting.site), site);
     }
   }
   barrier.expected = expected;

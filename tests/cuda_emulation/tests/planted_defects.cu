@@ -268,6 +268,16 @@ __global__ void read_of_another_block(const float* x, float* y) {
 }
 
 template <bool defect>
+__global__ void write_to_what_another_block_reads(float* x, float* y) {
+  const int i = threadIdx.x;
+  if (blockIdx.x == 0) {
+    y[i] = x[i];  // @reader: read
+  } else {
+    (defect ? x : y + threads)[i] = 0;  // @reader: write
+  }
+}
+
+template <bool defect>
 __global__ void constant_load_of_written(float* x, float* y) {
   const int i = threadIdx.x;
   if (defect) x[i] = 1;  // @constant: write
@@ -377,6 +387,7 @@ std::vector<Case> cases() {
       CASE(halves_of_words, plain, "race", "halves: write"),
       CASE(two_blocks_write, two_blocks, "race", "blocks: write"),
       CASE(read_of_another_block, two_blocks_on_written, "race", "other: write", "other: read"),
+      CASE(write_to_what_another_block_reads, two_blocks, "race", "reader: read", "reader: write"),
       CASE(constant_load_of_written, plain, "race", "constant: write", "constant: read"),
       CASE(shuffle_without_all_lanes, plain, "warp collective", "shuffle: some"),
       CASE(shuffle_from_absent_lane, plain, "warp collective", "absent: shuffle"),

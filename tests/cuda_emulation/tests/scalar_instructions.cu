@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cfenv>
 #include <cmath>
-#include <functional>
 #include <limits>
 
 #include "support.cuh"
@@ -324,7 +323,11 @@ bool equal(bf16x2 a, bf16x2 b) {
 
 // -- tests
 
-std::vector<std::pair<const char*, std::function<void(const char*)>>> tests;
+struct Test {
+  const char* name;
+  void (*run)(const char* name);
+};
+std::vector<Test> tests;
 
 // Runs a kernel on n rows of arguments.
 template <typename R, typename... Args>
@@ -492,7 +495,7 @@ __device__ auto& register_of(T& value) {
   TEST_3(mad_lo_##T, "mad.lo." #T " %0, %1, %2, %3;", T, T, T, T,                                                     \
          static_cast<T>(static_cast<u64>(a) * static_cast<u64>(b) + static_cast<u64>(c)))                             \
   TEST_2(div_##T, "div." #T " %0, %1, %2;", T, T, T,                                                                  \
-         static_cast<T>(b == 0 ? -1 : static_cast<W>(a) / static_cast<W>(b)))                                         \
+         static_cast<T>(b == 0 ? ~W{0} : static_cast<W>(a) / static_cast<W>(b)))                                      \
   TEST_2(rem_##T, "rem." #T " %0, %1, %2;", T, T, T,                                                                  \
          static_cast<T>(b == 0 ? a : static_cast<W>(a) % static_cast<W>(b)))                                          \
   TEST_2(min_##T, "min." #T " %0, %1, %2;", T, T, T, a < b ? a : b)                                                   \
@@ -584,8 +587,9 @@ TEST_1(clz_b32, "clz.b32 %0, %1;", u32, u32, a == 0 ? 32 : static_cast<u32>(__bu
 TEST_1(clz_b64, "clz.b64 %0, %1;", u32, u64, a == 0 ? 64 : static_cast<u32>(__builtin_clzll(a)))
 template <typename T>
 u32 highest(T a) {  // bfind
+  const int sign = std::is_signed_v<T> ? bit(a, static_cast<int>(8 * sizeof(T)) - 1) : 0;
   for (int i = static_cast<int>(8 * sizeof(T)) - 1; i >= 0; --i) {
-    if (bit(a, i) != (a < 0 ? 1 : 0)) return static_cast<u32>(i);
+    if (bit(a, i) != sign) return static_cast<u32>(i);
   }
   return ~0u;
 }

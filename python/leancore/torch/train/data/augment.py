@@ -68,7 +68,8 @@ class Augmentation:
             else:
                 box = self._draw_boxes(n, shape[2], shape[3], generator)
         mirrored = torch.rand(n, generator=generator) < 0.5 if self.flip else torch.zeros(n, dtype=torch.bool)
-        return Draws(*box, mirrored)
+        top, left, height, width = box
+        return Draws(top, left, height, width, mirrored)
 
     def apply(self, images: Tensor, draws: Draws) -> Tensor:
         """As __call__, with what is random given: one entry for each image."""

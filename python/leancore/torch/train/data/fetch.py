@@ -49,7 +49,7 @@ class Source:
 
 def cache_folder() -> Path:
     """LEANCORE_DATA, or leancore in the user's folder for caches."""
-    import pooch
+    import pooch  # type: ignore[import-untyped]
 
     return Path(os.environ.get("LEANCORE_DATA") or pooch.os_cache("leancore")).expanduser()
 

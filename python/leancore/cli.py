@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
-_TRAIN_NEEDS = ("torch", "lightning_fabric", "jsonargparse", "rich", "safetensors", "matplotlib", "sklearn")
+_TRAIN_NEEDS = ("torch", "lightning_fabric", "jsonargparse", "rich", "safetensors", "matplotlib", "sklearn", "pooch")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

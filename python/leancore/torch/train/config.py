@@ -24,9 +24,15 @@ class TrainConfig:
     """Options of a training run, all keywords. `resolved` fills in what is left out (None)."""
 
     # What is trained, and on what
-    data: str = _option("digits", "name in leancore.torch.train.list_data(); digits needs no download")
+    data: str = _option(
+        "digits",
+        "name in leancore.torch.train.list_data(): digits (of scikit-learn, no download), cifar10, cifar100, stl10 or "
+        "fashion_mnist",
+    )
     data_folder: str | None = _option(
-        None, "folder with the official files of the data set; left out: downloaded once, then from the cache"
+        None,
+        "folder that has the files of the data set, or has them in a folder of their usual name, or holds the "
+        "official archive; left out: the cache, and what is not there is downloaded",
     )
     model: str | None = _option(
         None,
@@ -136,6 +142,7 @@ class TrainConfig:
             require(getattr(self, name) in values, name, "one of " + ", ".join(values))
 
         among("data", list_data())
+        require(self.data != "digits" or self.data_folder is None, "data_folder", "none: digits come with scikit-learn")
         among("model", list_models())
         for name, hint in get_type_hints(TrainConfig).items():
             choices = [c for part in (hint, *get_args(hint)) if get_origin(part) is Literal for c in get_args(part)]

@@ -99,8 +99,7 @@ def train(config: TrainConfig) -> Result:
     assert config.batch_size
     epochs, batch_size = config.epochs, config.batch_size
     fabric = launch(config)
-    with fabric.rank_zero_first(local=True):
-        data = load_data(config.data, config.data_folder)
+    data = load_data(config.data, config.data_folder)
     steps = steps_per_epoch(data, batch_size)
     total_steps = epochs * steps
     _check_sizes(config, data, steps, fabric.world_size)

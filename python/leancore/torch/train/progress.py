@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import importlib
 import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -91,9 +92,9 @@ class Progress:
         for row in rows:
             self._write(row)
         if self._tensorboard:
-            from torch.utils.tensorboard import SummaryWriter
-
-            self._events = SummaryWriter(  # type: ignore[no-untyped-call]
+            tensorboard = importlib.import_module("torch.utils.tensorboard")
+            # Events after this step, of an earlier session that was killed, are taken back.
+            self._events = tensorboard.SummaryWriter(
                 str(self._folder / "tensorboard"), purge_step=step + 1 if step else None
             )
 

@@ -41,8 +41,8 @@ def stop_on_signals() -> Iterator[Stop]:
         stop.number = number
         signal.signal(number, earlier[number])
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        earlier[number] = signal.signal(number, note)
+    for caught in (signal.SIGTERM, signal.SIGINT):
+        earlier[caught] = signal.signal(caught, note)
     try:
         yield stop
     finally:

@@ -19,9 +19,9 @@
 namespace leancore::detail {
 namespace {
 
-constexpr std::int64_t block_bytes = 8 << 10;  // fits the first-level cache, with the rows that it is made of
-constexpr std::int64_t unit_bytes = 64 << 10;  // what a thread takes at a time
-constexpr std::int64_t large = std::int64_t{16} << 20;
+constexpr std::int64_t block_bytes = 8 << 10;          // fits the first-level cache, with the rows that it is made of
+constexpr std::int64_t unit_bytes = 64 << 10;          // what a thread takes at a time
+constexpr std::int64_t large = std::int64_t{8} << 20;  // with x twice that, which a last-level cache does not keep
 
 // Copies to memory past the caches where that can be, else as usual. Meanwhile as many bytes of what comes next are
 // fetched, or writing and reading would take turns.

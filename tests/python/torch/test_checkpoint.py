@@ -252,7 +252,7 @@ def test_stopping_before_a_rename_leaves_the_old_checkpoint(
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="forks")
-# The children only write files and are killed within 60 ms, so that a lock lost in the fork cannot hold anything up.
+# The children only write files and are killed soon, so that a lock lost in the fork cannot hold anything up.
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
 @pytest.mark.filterwarnings("ignore:os.fork\\(\\) was called:RuntimeWarning")
 def test_kill_at_any_moment_leaves_a_whole_checkpoint(tmp_path: Path) -> None:
@@ -261,7 +261,9 @@ def test_kill_at_any_moment_leaves_a_whole_checkpoint(tmp_path: Path) -> None:
     def save(number: int) -> None:
         save_checkpoint(tmp_path, "last", models[number], {"model": number}, State({"n": torch.tensor(number)}, {}))
 
+    began = time.perf_counter()
     save(0)
+    duration = time.perf_counter() - began
     rng = random.Random(0)
     seen = set()
     for turn in range(40):
@@ -272,7 +274,7 @@ def test_kill_at_any_moment_leaves_a_whole_checkpoint(tmp_path: Path) -> None:
                     save(step % 2)
             finally:
                 os._exit(1)
-        time.sleep(rng.uniform(0, 0.06))
+        time.sleep(rng.uniform(0, 3 * duration))
         os.kill(child, signal.SIGKILL)
         assert os.waitpid(child, 0)[1] == signal.SIGKILL
         weights, about = load_checkpoint(tmp_path / "last.json")

@@ -154,7 +154,7 @@ def test_every_part_of_the_state_matters(
     state = load_state(folder / "last.json")
     tensors = {name: torch.zeros_like(v) if name.split(".")[0] == part else v for name, v in state.tensors.items()}
     values = {name: 0 if name == part else value for name, value in state.values.items()}
-    assert (tensors, values) != (state.tensors, state.values)
+    assert values != state.values or any(not torch.equal(v, tensors[name]) for name, v in state.tensors.items())
     model, about = load_model(folder / "last.json")
     save_checkpoint(folder, "last", model, about, State(tensors, values))
     if part == "random":  # not a state of the generator
@@ -198,7 +198,7 @@ def test_kill_at_any_moment_loses_nothing_but_time(whole: Path, tmp_path: Path) 
     folder = tmp_path / "run"
     command = [*COMMAND, *flags(OPTIONS), "--out", str(folder), "--checkpoint-every", "1", "--resume"]
     rng = random.Random(0)
-    for _ in range(3):
+    for _ in range(2):
         before = (folder / "last.json").stat().st_mtime_ns if (folder / "last.json").exists() else 0
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT)
         while not (folder / "last.json").exists() or (folder / "last.json").stat().st_mtime_ns == before:

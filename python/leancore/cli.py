@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-_NEEDS = ("torch", "lightning_fabric", "jsonargparse", "rich", "safetensors", "matplotlib", "sklearn")
+_NEEDS = ("torch", "lightning_fabric", "jsonargparse", "rich", "safetensors", "matplotlib", "sklearn", "pooch")
 
 
 @dataclass(frozen=True)

@@ -100,6 +100,12 @@ def backward(
     return dx, dalpha, dc
 
 
+def shift(x: Tensor, offsets: Sequence[int]) -> Tensor:
+    from leancore.torch.decompositions import shift as of_stock_operators
+
+    return shapes.empty_in_layout_of(x, x.shape).copy_(of_stock_operators(_plain("x", x), offsets))
+
+
 def _plain(name: str, t: Tensor) -> Tensor:
     """The same values in memory that a kernel may read, off the graph."""
     if type(t).__torch_dispatch__ is not Tensor.__torch_dispatch__:

@@ -164,8 +164,8 @@ def test_failures_end_with_one_line_and_status_1(tmp_path: Path, capsys: pytest.
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").touch()
     for options, text in (
-        (["--data", str(tmp_path / "nowhere")], "nowhere: no such folder"),
-        (["--data", str(tmp_path)], "data_batch_1.bin: missing"),
+        (["--data", "cifar10", "--data-folder", str(tmp_path / "nowhere")], "nowhere: no such folder"),
+        (["--data", "cifar10", "--data-folder", str(tmp_path)], "holds no data_batch_1.bin"),
         (["--out", str(tmp_path / "full")], "full: not empty"),
         (["--lr", "1e30", "--schedule", "constant", "--out", str(tmp_path / "bad")], "step"),
     ):

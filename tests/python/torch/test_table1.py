@@ -154,21 +154,29 @@ def test_learning_rates_of_single_systems() -> None:
     ("options", "text"),
     [
         ([], "--out"),
-        (["--out", "x", "--models", "alexnet"], "alexnet"),
-        (["--out", "x", "--models", "resnet_a", "resnet_a"], "models: resnet_a, resnet_a, expected each once"),
-        (["--out", "x", "--seeds", "1", "1"], "seeds: 1, 1"),
-        (["--out", "x", "--lr-of", "resnet_a"], "--lr-of resnet_a: expected NAME=NUMBER"),
-        (["--out", "x", "--lr-of", "resnet_b=1"], "a learning rate for resnet_b, which is not among the models"),
-        (["--out", "x", "--epochs", "0"], "epochs is 0"),
-        (["--out", "x", "--seed", "0"], "seed"),
-        (["--out", "x", "--time-steps", "0"], "time-steps"),
+        (["--out", "runs", "--models", "alexnet"], "alexnet"),
+        (["--out", "runs", "--models", "resnet_a", "resnet_a"], "models: resnet_a, resnet_a, expected each once"),
+        (["--out", "runs", "--seeds", "1", "1"], "seeds: 1, 1"),
+        (["--out", "runs", "--lr-of", "resnet_a"], "--lr-of resnet_a: expected NAME=NUMBER"),
+        (["--out", "runs", "--lr-of", "resnet_b=1"], "a learning rate for resnet_b, which is not among the models"),
+        (["--out", "runs", "--epochs", "0"], "epochs is 0"),
+        (["--out", "runs", "--seed", "0"], "seed"),
+        (["--out", "runs", "--time-steps", "0"], "time-steps"),
     ],
 )
-def test_impossible_options(options: list[str], text: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_impossible_options(
+    options: list[str],
+    text: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as caught:
         main(["table1", *options])
     assert caught.value.code == 2
     assert text in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 # The table

@@ -19,7 +19,7 @@ from leancore.torch.train import (
     load_model,
     train,
 )
-from leancore.torch.train.data import digits
+from leancore.torch.train.data import load_data
 from leancore.torch.train.loop import _schedule, evaluate
 
 for package in ("lightning_fabric", "rich", "matplotlib", "safetensors", "sklearn"):
@@ -78,7 +78,7 @@ def test_the_folder_holds_what_it_should(run: tuple[Any, Path]) -> None:
 def test_checkpoints_have_the_accuracy_that_they_say(run: tuple[Any, Path], name: str) -> None:
     result, folder = run
     model, about = load_model(folder / f"{name}.json")
-    data = digits()
+    data = load_data("digits")
     loss, accuracy = evaluate(model, data, 50)
     assert (loss, accuracy) == (about["metrics"]["test_loss"], about["metrics"]["test_accuracy"])
     assert accuracy == (result.best_test_accuracy if name == "best" else result.test_accuracy)
@@ -93,7 +93,7 @@ def test_training_and_evaluation_normalise_as_they_should(run: tuple[Any, Path])
     assert int(model.get_buffer("norm.num_batches_tracked")) == 3 * 29
     before = {name: value.clone() for name, value in model.state_dict().items()}
     model.train()
-    evaluate(model, digits(), 50)
+    evaluate(model, load_data("digits"), 50)
     assert not model.training
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
@@ -153,7 +153,7 @@ def test_a_folder_in_use_is_refused(run: tuple[Any, Path]) -> None:
 
 def test_nothing_is_left_behind_when_the_data_is_bad(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="nowhere: no such folder"):
-        train(TrainConfig(data=str(tmp_path / "nowhere"), out=str(tmp_path / "run")))
+        train(TrainConfig(data="cifar10", data_folder=str(tmp_path / "nowhere"), out=str(tmp_path / "run")))
     assert not (tmp_path / "run").exists()
 
 
@@ -188,7 +188,7 @@ def test_earlier_epochs_survive_a_divergence(tmp_path: Path, monkeypatch: pytest
     assert [row["epoch"] for row in rows(folder)] == [1]
     model, about = load_model(folder / "last.json")
     assert about["metrics"]["epoch"] == 1
-    assert evaluate(model, digits(), 50)[1] == about["metrics"]["test_accuracy"]
+    assert evaluate(model, load_data("digits"), 50)[1] == about["metrics"]["test_accuracy"]
     assert (folder / "curves.png").exists()
 
 
@@ -221,8 +221,8 @@ def test_what_is_left_out_depends_on_the_data_and_the_schedule() -> None:
         return c.model, c.epochs, c.batch_size, c.lr, c.name
 
     assert defaults() == ("lean_resnet_digits", 100, 50, 0.01, "lean_resnet_digits")
-    assert defaults(data="somewhere") == ("lean_resnet_a", 10, 100, 0.005, "lean_resnet_a")
-    assert defaults(data="somewhere", schedule="paper")[1:4] == (300, 100, 0.1)
+    assert defaults(data="cifar10") == ("lean_resnet_a", 10, 100, 0.005, "lean_resnet_a")
+    assert defaults(data="cifar10", schedule="paper")[1:4] == (300, 100, 0.1)
     assert defaults(schedule="paper")[1:4] == (300, 100, 0.1)
     assert defaults(optimizer="sgd")[3] == 0.1
     assert defaults(model="resnet_f", name="mine", lr=0.3, epochs=2, batch_size=7) == ("resnet_f", 2, 7, 0.3, "mine")
@@ -231,6 +231,8 @@ def test_what_is_left_out_depends_on_the_data_and_the_schedule() -> None:
 @pytest.mark.parametrize(
     ("options", "text"),
     [
+        ({"data": "mnist"}, "data is 'mnist', expected one of digits, cifar10"),
+        ({"data_folder": "somewhere"}, "data_folder is 'somewhere', expected none: digits"),
         ({"model": "alexnet"}, "model is 'alexnet', expected one of lean_resnet_a"),
         ({"optimizer": "lion"}, "optimizer is 'lion', expected adam or sgd"),
         ({"schedule": "cosine"}, "schedule is 'cosine', expected onecycle, paper or constant"),

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from leancore.torch.models import list_models
+from leancore.torch.train.data import list_data
 
 
 def _option(default: Any, text: str) -> Any:
@@ -18,20 +19,24 @@ def _option(default: Any, text: str) -> Any:
 class TrainConfig:
     """Options of a training run, all keywords. `resolved` fills in what is left out (None)."""
 
-    data: str | None = _option(
+    data: str = _option(
+        "digits",
+        "name in leancore.torch.train.list_data(): digits (of scikit-learn, no download), cifar10, cifar100, stl10 or "
+        "fashion_mnist",
+    )
+    data_folder: str | None = _option(
         None,
-        "folder with CIFAR-10 in the official binary layout, or holding cifar-10-batches-bin; left out: the 1,797 "
-        "digits of scikit-learn, which need no download",
+        "folder that has the files of the data set, or has them in a folder of their usual name, or holds the "
+        "official archive; left out: the cache, and what is not there is downloaded",
     )
     model: str | None = _option(
         None,
-        "name in leancore.torch.models.list_models(); left out: lean_resnet_digits for the digits, lean_resnet_a for "
-        "CIFAR-10",
+        "name in leancore.torch.models.list_models(); left out: lean_resnet_digits for the digits, else lean_resnet_a",
     )
     epochs: int | None = _option(
         None,
         "passes over the training images; left out: 300 for the schedule paper, else 100 for the digits and 10 for "
-        "CIFAR-10",
+        "the others",
     )
     batch_size: int | None = _option(
         None, "images in a step; left out: 50 for the digits under another schedule than paper, else 100"
@@ -45,17 +50,17 @@ class TrainConfig:
     lr: float | None = _option(
         None,
         "(peak) learning rate; left out: 0.1 for the schedule paper and for sgd, else 0.01 for the digits, 0.005 for "
-        "CIFAR-10",
+        "the others",
     )
     weight_decay: float = _option(0.0, "L2 penalty of the optimizer, on all parameters")
-    augment: bool = _option(True, "random crops of the padded training images, and for CIFAR-10 random flips")
+    augment: bool = _option(True, "random crops and flips of the training images, as is usual for the data set")
     seed: int = _option(0, "of the initial weights, the order of the images and the augmentation")
     out: str | None = _option(None, "folder of the run, new or empty; left out: runs/NAME-TIME")
     name: str | None = _option(None, "of the run; left out: the model's")
 
     def resolved(self) -> TrainConfig:
-        """The same run with only `data` and `out` possibly left out. Raises ValueError for an impossible value."""
-        paper, digits = self.schedule == "paper", self.data is None
+        """The same run with only `data_folder` and `out` possibly left out. Raises ValueError for the impossible."""
+        paper, digits = self.schedule == "paper", self.data == "digits"
         model = self.model or ("lean_resnet_digits" if digits else "lean_resnet_a")
         defaults: dict[str, Any] = {
             "model": model,
@@ -73,6 +78,8 @@ class TrainConfig:
             if not ok:
                 raise ValueError(f"{name} is {getattr(self, name)!r}, expected {expected}")
 
+        require(self.data in list_data(), "data", "one of " + ", ".join(list_data()))
+        require(self.data != "digits" or self.data_folder is None, "data_folder", "none: digits come with scikit-learn")
         require(self.model in list_models(), "model", "one of " + ", ".join(list_models()))
         require(self.optimizer in ("adam", "sgd"), "optimizer", "adam or sgd")
         require(self.schedule in ("onecycle", "paper", "constant"), "schedule", "onecycle, paper or constant")

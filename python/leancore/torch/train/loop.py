@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from leancore.torch.models import create_model
 from leancore.torch.train.checkpoint import save_checkpoint
 from leancore.torch.train.config import TrainConfig
-from leancore.torch.train.data import DataSet, TrainBatches, load_data, test_batches
+from leancore.torch.train.data import DataSet, load_data, steps_per_epoch, test_batches, train_batches
 from leancore.torch.train.report import EpochRow, Report
 
 
@@ -59,18 +59,19 @@ def train(config: TrainConfig) -> Result:
     assert config.model
     assert config.epochs
     assert config.batch_size
-    data = load_data(config.data)
+    data = load_data(config.data, config.data_folder)
     fabric = Fabric(accelerator="cpu", devices=1)
     fabric.launch()
     torch.manual_seed(config.seed)
 
     network = create_model(config.model, len(data.classes), data.train.images.shape[1])
     parameters = sum(p.numel() for p in network.parameters())
-    batches = TrainBatches(data, config.batch_size, augment=config.augment, seed=config.seed)
-    if len(batches) == 0:
-        raise ValueError(f"{data.name} has too few training images ({len(data.train)})")
+    augmentation = data.augmentation if config.augment else None
+    steps = steps_per_epoch(data, config.batch_size)
+    if steps == 0:
+        raise ValueError(f"{data.title} has too few training images ({len(data.train)})")
     model, optimizer = fabric.setup(network, _optimizer(config, network))
-    learning_rate = _schedule(config, len(batches))
+    learning_rate = _schedule(config, steps)
 
     def about(row: EpochRow) -> dict[str, Any]:
         return {
@@ -84,13 +85,15 @@ def train(config: TrainConfig) -> Result:
             "metrics": row.as_dict(),
         }
 
-    with Report(config, data, parameters, steps_per_epoch=len(batches)) as report:
+    with Report(config, data, parameters, steps_per_epoch=steps) as report:
         step, best, best_epoch, accuracy = 0, -1.0, 0, 0.0
         for epoch in range(1, config.epochs + 1):
             began = time.perf_counter()
             model.train()
             total_loss, correct, seen = 0.0, 0, 0
-            for images, labels in batches:
+            for images, labels in train_batches(
+                data, batch_size=config.batch_size, seed=config.seed, epoch=epoch, augmentation=augmentation
+            ):
                 lr = learning_rate(step)
                 for group in optimizer.param_groups:
                     group["lr"] = lr

@@ -21,7 +21,7 @@ def training_parser(prog: str, description: str, besides: frozenset[str] = froze
     """A parser with --config, --recipe and the options of TrainConfig but for some fields."""
     from jsonargparse import ActionYesNo, ArgumentParser
 
-    parser = ArgumentParser(prog=prog, description=description)
+    parser = ArgumentParser(prog=prog, description=description, allow_abbrev=False)
     parser.add_argument("--config", action="config", help="YAML file with any of the options, as a run's config.yaml")
     recipes = "; ".join(f"{name}: {', '.join(f'{k} {v}' for k, v in r.items())}" for name, r in RECIPES.items())
     parser.add_argument("--recipe", choices=list(RECIPES), help=f"other defaults. {recipes}")

@@ -54,7 +54,7 @@ class Report:
         # One scalar a line, each spelled as JSON, which YAML reads alike.
         settings = (f"{key}: {json.dumps(value)}\n" for key, value in config.as_dict().items())
         (self.folder / "config.yaml").write_text("".join(settings))
-        self._title = f"{config.model} on {data.name}"
+        self._title = f"{config.model} on {data.title}"
         self._epochs = config.epochs
         self._steps_per_epoch = steps_per_epoch
         self._rows: list[EpochRow] = []

@@ -131,7 +131,7 @@ def test_a_diverged_run_does_not_stop_the_others(tmp_path: Path, capsys: pytest.
     rates = ["--lr-of", "lean_resnet_digits=1e30", "--schedule", "constant"]
     assert main(["table1", *SMALL, *rates, "--out", str(tmp_path)]) == 1
     captured = capsys.readouterr()
-    assert re.search(r"error: lean_resnet_digits, seed 0: the loss is (nan|inf) at step", captured.err)
+    assert re.search(r"error: lean_resnet_digits, seed 0: the loss is (nan|inf), ", captured.err)
     text = (tmp_path / "table1.md").read_text()
     assert "| resnet_digits |" in text
     assert "| lean_resnet_digits |" not in text
@@ -258,7 +258,7 @@ def test_collected_runs_make_the_same_table(done: Path, tmp_path: Path) -> None:
     assert (target / "table1.md").read_text() == text
     runs = read_collected(target)
     assert report.markdown(report.systems(runs, timing.read(target)), runs) == text
-    assert (target / "resnet_digits-seed0.csv").read_bytes() == (done / "resnet_digits/seed0/metrics.csv").read_bytes()
+    assert (target / "resnet_digits-seed0.csv").read_text() == (done / "resnet_digits/seed0/metrics.csv").read_text()
     assert not [p for p in target.rglob("*") if p.is_file() and str(done).encode() in p.read_bytes()]
     with pytest.raises(RunError, match="no collected runs"):
         read_collected(tmp_path)

@@ -69,7 +69,7 @@ def read_image(trained: Trained, path: str | Path) -> Tensor:
     Turned upright by its EXIF data, made grey or RGB, and resized (antialiased, without keeping its proportions) to the
     size of the images that the network was trained on. Transparency is dropped. Raises ImageError.
     """
-    from PIL import Image, ImageOps
+    from PIL import Image, ImageOps, UnidentifiedImageError
 
     if trained.in_channels not in _MODES or len(trained.image_size) != 2:
         raise ImageError(f"{trained.path}: a network for input of shape {trained.image_shape}, which no image has")
@@ -78,7 +78,7 @@ def read_image(trained: Trained, path: str | Path) -> Tensor:
         with Image.open(path) as file:
             image = _eight_bits(ImageOps.exif_transpose(file), path).convert(_MODES[trained.in_channels])
         image = image.resize((width, height), Image.Resampling.BICUBIC)
-    except Image.UnidentifiedImageError:
+    except UnidentifiedImageError:
         raise ImageError(f"{path}: not an image that Pillow can read") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error

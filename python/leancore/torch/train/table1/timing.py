@@ -6,9 +6,11 @@ import csv
 import io
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import cast
 
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 import leancore
 from leancore.bench.timing import Turn, interleave
@@ -44,11 +46,10 @@ def _step(config: TrainConfig, data: DataSet) -> Callable[[], None]:
     network = create_model(config.model, len(data.classes), channels, **(config.model_options or {}))
     images, labels = next(train_batches(data, batch_size=config.batch_size, seed=config.seed, epoch=1))
     if config.channels_last:
-        network = network.to(memory_format=torch.channels_last)
+        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         images = images.contiguous(memory_format=torch.channels_last)
-    model, optimizer = fabric.setup(
-        torch.compile(network) if config.compile else network, make_optimizer(config, network)
-    )
+    stepped = cast(nn.Module, torch.compile(network)) if config.compile else network
+    model, optimizer = fabric.setup(stepped, make_optimizer(config, network))
     model.train()
 
     def step() -> None:

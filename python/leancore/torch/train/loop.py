@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
-from leancore.torch.models import create_model
+from leancore.torch.models import create_model, model_info
 from leancore.torch.train.average import averaged_model
 from leancore.torch.train.checkpoint import CheckpointError, State, load_checkpoint, load_state, save_checkpoint
 from leancore.torch.train.config import OptionError, TrainConfig
@@ -107,6 +107,8 @@ def train(config: TrainConfig) -> Result:
     # The network, its optimizer and its average.
     torch.manual_seed(config.seed)
     channels, *image_size = data.train.images.shape[1:]
+    if model_info(config.model).dims != len(image_size):
+        raise OptionError(f"model is {config.model!r}, expected one for images of {len(image_size)} dimensions")
     try:
         network = create_model(config.model, len(data.classes), channels, **(config.model_options or {}))
     except (TypeError, ValueError) as error:

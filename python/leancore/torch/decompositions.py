@@ -81,6 +81,14 @@ def shift(x: Tensor, offsets: Sequence[int]) -> Tensor:
     return torch.cat(parts, 1)
 
 
+def _shift_on_cuda(x: Tensor, offsets: Sequence[int]) -> Tensor:
+    return shapes.empty_in_layout_of(x, x.shape).copy_(shift(x, offsets))
+
+
+# There is no kernel of our own for CUDA.
+operators.library.impl("shift", _shift_on_cuda, "CUDA")  # type: ignore[no-untyped-call]
+
+
 def _sides(offset: int, extent: int) -> tuple[int, int]:
     moved = max(-extent, min(offset, extent))
     return moved, -moved

@@ -55,7 +55,7 @@ def backward_weight(x: Tensor, dy: Tensor, stride: Sequence[int], dilation: Sequ
 
 def shift(x: Tensor, offsets: Sequence[int]) -> Any:
     """y, differentiable."""
-    if not kernels.readable(x):
+    if not kernels.readable(x) or not x.is_cpu:
         return operators.shift(x, offsets)
     if _differentiates(x):
         return _apply_shift(x, offsets, kernels.shift)

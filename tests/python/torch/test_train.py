@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -478,9 +476,7 @@ def test_the_summary_is_written_once(tmp_path: Path, monkeypatch: pytest.MonkeyP
         calls.append(what)
         (folder / "summary.json").write_text("{}")
 
-    module = ModuleType("summary")
-    module.write_summary = write_summary  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "leancore.torch.train.summary", module)
+    monkeypatch.setattr(training, "write_summary", write_summary)
     config = TrainConfig(**ONE_STEP, ema=0.5, resume=True, out=str(tmp_path / "run"))
     results = [train(config), train(config)]
     assert len(calls) == 1

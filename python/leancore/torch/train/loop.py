@@ -27,6 +27,7 @@ from leancore.torch.train.folder import open_folder, write_config
 from leancore.torch.train.progress import EpochRow, Progress
 from leancore.torch.train.schedule import learning_rate
 from leancore.torch.train.stop import Interrupted, Stop, stop_on_signals
+from leancore.torch.train.summary import write_summary
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -273,7 +274,7 @@ def train(config: TrainConfig) -> Result:
             folder,
         )
         if fabric.is_global_zero and not (folder / "summary.json").exists():
-            _write_summary(folder, config=config.as_dict(), data=data, model=tested, rows=now.rows, result=result)
+            write_summary(folder, config=config.as_dict(), data=data, model=tested, rows=now.rows, result=result)
         fabric.barrier()
         progress.end(str(result))
     return result
@@ -415,14 +416,6 @@ def _folder(config: TrainConfig, fabric: Fabric) -> Path:
     if isinstance(outcome, OSError):
         raise outcome
     return Path(outcome)
-
-
-def _write_summary(folder: Path, **what: Any) -> None:
-    try:
-        from leancore.torch.train.summary import write_summary  # type: ignore[import-not-found]
-    except ModuleNotFoundError:
-        return
-    write_summary(folder, **what)
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ import os
 import shutil
 import tarfile
 import zlib
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -165,7 +166,7 @@ def _download(remote: Remote, folder: Path) -> Path:
     return Path(path)
 
 
-def _lock(folder: Path) -> Any:
+def _lock(folder: Path) -> AbstractContextManager[object]:
     """Held by one process at a time: those of a run that need the same files wait for the first."""
     from filelock import FileLock
 

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import csv
+import hashlib
+import os
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from leancore.torch import create_model
-from leancore.torch.train import Result, TrainConfig, save_checkpoint, train
+from leancore.torch.train import Result, TrainConfig, load_checkpoint, save_checkpoint, train
+
+# Of processes with a run of their own.
+ENVIRONMENT = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE", "OMP_NUM_THREADS": "1"}
 
 IMAGE_CLASSES = ("red", "green", "blue")
 
@@ -22,6 +27,14 @@ def digits_run(folder: Path, **options: Any) -> Result:
 def metrics(folder: Path) -> list[dict[str, float]]:
     with (folder / "metrics.csv").open() as file:
         return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+
+
+def outcome(folder: Path) -> tuple[str, list[str]]:
+    """What a run that is repeated must repeat: a hash of the last weights, and metrics.csv without the seconds."""
+    weights = load_checkpoint(folder / "last.json")[0]
+    digest = hashlib.sha256(b"".join(weights[key].numpy().tobytes() for key in sorted(weights))).hexdigest()
+    lines = (folder / "metrics.csv").read_text().splitlines()
+    return digest, [line.rpartition(",")[0] for line in lines]
 
 
 def checkpoint_by_hand(folder: Path, **about: Any) -> Path:

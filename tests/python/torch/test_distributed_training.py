@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from leancore.torch.train import load_data, load_model
-from train_helpers import ENVIRONMENT, outcome, rows
+from training_helpers import ENVIRONMENT, metrics, outcome
 
 for package in ("lightning_fabric", "jsonargparse", "rich", "safetensors", "sklearn"):
     pytest.importorskip(package)
@@ -138,9 +138,9 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, list[str]]
 def test_two_processes_train_one_network(two: tuple[Path, str, list[str]]) -> None:
     """With live statistics, which then are not those of one process."""
     folder, output, hashes = two
-    losses = [row["train_loss"] for row in rows(folder)]
+    losses = [row["train_loss"] for row in metrics(folder)]
     assert losses == sorted(losses, reverse=True)
-    assert rows(folder)[-1]["test_accuracy"] > 0.5
+    assert metrics(folder)[-1]["test_accuracy"] > 0.5
     assert hashes[0] == hashes[1]
     assert [line.split("  ")[0] for line in output.splitlines() if line.startswith("epoch")] == [
         f"epoch {epoch}/4" for epoch in range(1, 5)
@@ -178,6 +178,6 @@ def test_a_job_that_was_stopped_and_lost_a_process_ends_as_if_it_had_not(
         output, errors = process.communicate(timeout=300)
         assert process.returncode != 0, output + errors
         assert ("stopped by SIGTERM after step" in errors) == (number == signal.SIGTERM)
-        assert len(rows(folder)) < 4, "it was over before the signal came"
+        assert len(metrics(folder)) < 4, "it was over before the signal came"
     assert "resumed after step" in run(*command)
     assert outcome(folder) == outcome(two[0])

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from leancore.torch.train import (
 )
 from leancore.torch.train import loop as training
 from leancore.torch.train.checkpoint import State, load_state, save_checkpoint
-from train_helpers import ENVIRONMENT, outcome, rows
+from training_helpers import ENVIRONMENT, metrics, outcome
 
 for package in ("lightning_fabric", "jsonargparse", "rich", "safetensors", "sklearn"):
     pytest.importorskip(package)
@@ -42,6 +43,14 @@ COMMAND = [sys.executable, "-c", MAIN, "train"]
 
 def flags(options: dict[str, Any]) -> list[str]:
     return [part for name, value in options.items() for part in ("--" + name.replace("_", "-"), str(value))]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def without_summary() -> Iterator[None]:
+    """Its plots take longer than the training; test_summary.py is about them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "write_summary", lambda folder, **what: None)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +117,7 @@ def test_a_run_may_be_stopped_again_and_again_and_while_it_is_tested(whole: Path
         interrupt(config)
     stop_at(2, testing=True)
     assert "after step 30 of 45" in str(interrupt(config))
-    assert [row["epoch"] for row in rows(tmp_path / "run")] == [1]
+    assert [row["epoch"] for row in metrics(tmp_path / "run")] == [1]
     train(config)
     assert same(tmp_path / "run", whole)
 
@@ -221,7 +230,7 @@ def test_a_finished_run_is_not_run_again(whole: Path) -> None:
     before = (whole / "last.json").stat().st_mtime_ns, outcome(whole)
     result = train(TrainConfig(**OPTIONS, out=str(whole), resume=True))
     assert ((whole / "last.json").stat().st_mtime_ns, outcome(whole)) == before
-    table = rows(whole)
+    table = metrics(whole)
     assert result.test_accuracy == table[-1]["test_accuracy"]
     assert result.best_test_accuracy == max(row["test_accuracy"] for row in table)
     assert result.seconds == sum(row["seconds"] for row in table)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +26,18 @@ from leancore.torch.train import (
 from leancore.torch.train import loop as training
 from leancore.torch.train.average import averaged_model
 from leancore.torch.train.schedule import learning_rate
-from train_helpers import outcome, rows
+from training_helpers import metrics, outcome
 
 for package in ("lightning_fabric", "rich", "safetensors", "sklearn"):
     pytest.importorskip(package)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def without_summary() -> Iterator[None]:
+    """Its plots take longer than the training; test_summary.py is about them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "write_summary", lambda folder, **what: None)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +48,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
 
 def test_it_learns(run: tuple[Any, Path]) -> None:
     result, folder = run
-    table = rows(folder)
+    table = metrics(folder)
     losses = [row["train_loss"] for row in table]
     assert losses == sorted(losses, reverse=True)
     assert losses[0] > losses[-1]
@@ -52,7 +60,7 @@ def test_the_table_is_complete(run: tuple[Any, Path]) -> None:
     result, folder = run
     header = (folder / "metrics.csv").read_text().splitlines()[0]
     assert header == "epoch,step,lr,train_loss,train_accuracy,test_loss,test_accuracy,seconds"
-    table = rows(folder)
+    table = metrics(folder)
     assert [row["epoch"] for row in table] == [1, 2, 3]
     assert [row["step"] for row in table] == [29, 58, 87]
     assert table[-1]["test_accuracy"] == result.test_accuracy
@@ -137,13 +145,13 @@ def test_a_seed_repeats_a_run_to_the_last_bit(run: tuple[Any, Path], tmp_path: P
 )
 def test_other_options_run(tmp_path: Path, options: dict[str, Any]) -> None:
     result = train(TrainConfig(**{**options, "epochs": 1, "out": str(tmp_path / "run")}))
-    assert math.isfinite(rows(tmp_path / "run")[0]["train_loss"])
+    assert math.isfinite(metrics(tmp_path / "run")[0]["train_loss"])
     assert result.best_epoch == 1
 
 
 def test_default_folders_do_not_collide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("time.strftime", lambda form: "20260101-000000")
+    monkeypatch.setattr("time.strftime", lambda *arguments: "20260101-000000")
     folders = [train(TrainConfig(epochs=1, batch_size=1433, name="mine")).folder for _ in range(2)]
     assert [str(f) for f in folders] == ["runs/mine-20260101-000000", "runs/mine-20260101-000000-2"]
 
@@ -171,7 +179,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_at_once(tmp_path: Path) -> None
     ):
         train(TrainConfig(epochs=2, schedule="constant", lr=1e30, out=str(tmp_path / "run")))
     assert not list((tmp_path / "run").glob("*.json"))
-    assert rows(tmp_path / "run") == []
+    assert metrics(tmp_path / "run") == []
 
 
 def test_earlier_epochs_survive_a_divergence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -188,7 +196,7 @@ def test_earlier_epochs_survive_a_divergence(tmp_path: Path, monkeypatch: pytest
     with pytest.raises(TrainingDiverged, match=r"the loss is nan, .* at step 33 \(epoch 2\), learning rate"):
         train(TrainConfig(epochs=3, out=str(folder)))
     monkeypatch.undo()
-    assert [row["epoch"] for row in rows(folder)] == [1]
+    assert [row["epoch"] for row in metrics(folder)] == [1]
     model, about = load_model(folder / "last.json")
     assert about["metrics"]["epoch"] == 1
     assert figures(model)[1] == about["metrics"]["test_accuracy"]
@@ -333,7 +341,7 @@ def step_of_sgd(tmp_path: Path, observe: Any, name: str, **options: Any) -> tupl
         train(TrainConfig(**ONE_STEP, optimizer="sgd", lr=0.1, out=str(tmp_path / name), **options))
     finally:
         handle.remove()
-    return gradients, list(rows(tmp_path / name)[0].values())
+    return gradients, list(metrics(tmp_path / name)[0].values())
 
 
 def test_clipping_scales_the_whole_gradient(tmp_path: Path, observe: Any) -> None:
@@ -356,7 +364,7 @@ def test_label_smoothing_is_in_the_training_loss_alone(tmp_path: Path) -> None:
     order = torch.cat([labels for _, labels in training.train_batches(data, batch_size=1433, seed=0, epoch=1)])
     images = torch.cat([images for images, _ in training.train_batches(data, batch_size=1433, seed=0, epoch=1)])
     train(TrainConfig(**ONE_STEP, lr=1e-30, label_smoothing=0.3, out=str(tmp_path / "run")))
-    row = rows(tmp_path / "run")[0]
+    row = metrics(tmp_path / "run")[0]
     smooth = F.cross_entropy(model(images), order, reduction="sum", label_smoothing=0.3).item() / 1433
     assert row["train_loss"] == smooth
     assert row["test_loss"] == pytest.approx(figures(model.eval())[0], rel=2**-20)
@@ -492,7 +500,7 @@ def test_tensorboard_gets_the_figures(tmp_path: Path) -> None:
     train(TrainConfig(**{**ONE_STEP, "epochs": 2}, out=str(tmp_path / "run")))
     events = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
     events.Reload()
-    table = rows(tmp_path / "run")
+    table = metrics(tmp_path / "run")
     for tag, column in (("lr", "lr"), ("train/loss", "train_loss"), ("test/accuracy", "test_accuracy")):
         written = [(event.step, event.value) for event in events.Scalars(tag)]
         assert written == [(row["step"], torch.tensor(row[column]).item()) for row in table]

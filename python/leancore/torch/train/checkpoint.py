@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,6 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
+
+from leancore.torch.train.files import write_file
 
 _FORMAT = "leancore checkpoint 2"
 _FORMATS = (_FORMAT, "leancore checkpoint 1")  # that of 1 has no state
@@ -56,7 +57,7 @@ def save_checkpoint(
         record["state"] = _write_tensors(folder, f"{name}-state", state.tensors)
         record["values"] = state.values
     path = folder / f"{name}.json"
-    _write(path, _encode(record))
+    write_file(path, _encode(record))
     current = {record[part]["file"] for part in ("weights", "state") if part in record}
     for stem in (name, f"{name}-state"):
         for stale in folder.glob(f"{stem}-{'[0-9a-f]' * 16}.safetensors*"):
@@ -109,7 +110,7 @@ def _write_tensors(folder: Path, stem: str, tensors: Mapping[str, Tensor]) -> di
     content = safetensors.torch.save({k: v.detach().contiguous() for k, v in tensors.items()})
     digest = hashlib.sha256(content).hexdigest()
     file = f"{stem}-{digest[:16]}.safetensors"
-    _write(folder / file, content)
+    write_file(folder / file, content)
     return {"file": file, "bytes": len(content), "sha256": digest}
 
 
@@ -163,22 +164,3 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from error
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Replace a file in one step: after a crash, the old or the new content is there."""
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

@@ -9,9 +9,12 @@ from typing import Any
 
 
 def write_file(path: str | Path, content: bytes | str) -> None:
-    """Replace a file in one step: whenever a process dies, the old or the new content is there. Raises OSError."""
+    """Replace a file in one step: whenever a process or the machine dies, the old or the new content is there.
+
+    Raises OSError with the old content intact.
+    """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(path.name + ".tmp")  # what a killed process left there is overwritten
     try:
         with temporary.open("wb") as file:
             file.write(content.encode() if isinstance(content, str) else content)
@@ -21,6 +24,11 @@ def write_file(path: str | Path, content: bytes | str) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def write_json(path: str | Path, value: Any) -> None:

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 from leancore.torch.train.config import TrainConfig
+from leancore.torch.train.files import write_file
 
 
 def open_folder(config: TrainConfig) -> Path:
@@ -28,7 +29,7 @@ def open_folder(config: TrainConfig) -> Path:
 def write_config(folder: Path, config: TrainConfig) -> None:
     """config.yaml: one option a line, each spelled as JSON, which YAML reads alike."""
     settings = (f"{key}: {json.dumps(value)}\n" for key, value in config.as_dict().items())
-    (folder / "config.yaml").write_text("".join(settings))
+    write_file(folder / "config.yaml", "".join(settings))
 
 
 def _new_folder(name: str) -> Path:

@@ -19,9 +19,10 @@
 namespace leancore::detail {
 namespace {
 
-constexpr std::int64_t block_bytes = 8 << 10;  // fits the first-level cache, with the rows that it is made of
-constexpr std::int64_t unit_bytes = 64 << 10;  // what a thread takes at a time
-constexpr std::int64_t large = std::int64_t{16} << 20;
+constexpr std::int64_t block_bytes = 8 << 10;          // fits the first-level cache, with the rows that it is made of
+constexpr std::int64_t small_plane_bytes = 1 << 10;    // of such, many are copied at once
+constexpr std::int64_t unit_bytes = 64 << 10;          // what a thread takes at a time
+constexpr std::int64_t large = std::int64_t{8} << 20;  // of y; such a y and its x do not stay in a last-level cache
 
 // Copies to memory past the caches where that can be, else as usual. Meanwhile as many bytes of what comes next are
 // fetched, or writing and reading would take turns.
@@ -122,6 +123,11 @@ class Shift {
     channels_last_ = d.channels > 1 && x_steps_[1] == size && y_steps_[1] == size;
     row_bytes_ = extents_[3] * size * (channels_last_ ? d.channels : 1);
     rows_ = d.batch * extents_[0] * extents_[1] * extents_[2] * (channels_last_ ? 1 : d.channels);
+    const auto adjacent = [&](const std::int64_t* steps) {
+      return steps[5] == size && steps[4] == row_bytes_ && steps[1] == row_bytes_ * extents_[2];
+    };
+    small_planes_ = !channels_last_ && extents_[0] * extents_[1] == 1 &&
+                    row_bytes_ * extents_[2] <= small_plane_bytes && adjacent(x_steps_) && adjacent(y_steps_);
     stream_ = can_stream && rows_ * row_bytes_ >= large && y_is_compact();
   }
 
@@ -221,8 +227,19 @@ class Shift {
       const std::int64_t first = row, stop = std::min(row + rows, end);
       char* const out = y_ + offset_of(y_steps_, p);
       while (row < stop) {
-        const std::int64_t count = std::min(stop - row, extents_[2] - p.h);
         if (p.channel < moving.begin || p.channel >= moving.end) moving = group_with(p.channel);
+        const bool in_plane = moving.offset[0] == 0 && moving.offset[1] == 0;
+        const std::int64_t planes =
+            small_planes_ && in_plane && p.h == 0 ? std::min((stop - row) / extents_[2], moving.end - p.channel) : 0;
+        if (planes > 1) {
+          char* const to = buffered ? buffer + (row - first) * row_bytes_ : y_ + offset_of(y_steps_, p);
+          plane_run(x_ + offset_of(x_steps_, p), to, moving.offset[2], moving.offset[3], planes);
+          row += planes * extents_[2];
+          p.channel += planes;
+          if (p.channel == d_.channels) p.channel = 0, ++p.n;
+          continue;
+        }
+        const std::int64_t count = std::min(stop - row, extents_[2] - p.h);
         if (buffered) {
           plane_rows(p, moving.offset, count, buffer + (row - first) * row_bytes_, row_bytes_, size);
         } else {
@@ -237,6 +254,26 @@ class Shift {
 
   [[nodiscard]] static std::int64_t offset_of(const std::int64_t (&steps)[max_axes], const Position& p) {
     return p.n * steps[0] + p.channel * steps[1] + p.t * steps[2] + p.d * steps[3] + p.h * steps[4];
+  }
+
+  // Planes that follow one another and move alike: one copy of them all, then the zeros of each.
+  static void plane_zeros(char* to, std::int64_t height, std::int64_t width, std::int64_t down, std::int64_t right) {
+    if (down > 0) zero_line<size>(to, size, down * width);
+    if (down < 0) zero_line<size>(to + (height + down) * width * size, size, -down * width);
+    const std::int64_t columns = right < 0 ? -right : right;
+    char* const at = right < 0 ? to + (width + right) * size : to;
+    for (std::int64_t k = 0; k < columns; ++k) zero_line<size>(at + k * size, width * size, height);
+  }
+  void plane_run(const char* from, char* to, std::int64_t down, std::int64_t right, std::int64_t planes) const {
+    const std::int64_t height = extents_[2], width = extents_[3], plane = height * width, count = planes * plane;
+    if (down == height || down == -height || right == width || right == -width) {
+      return zero_line<size>(to, size, count);
+    }
+    const std::int64_t offset = down * width + right;
+    const Range copied = with_source(offset, count);
+    copy_line<size>(to + copied.begin * size, size, from + (copied.begin - offset) * size, size,
+                    copied.end - copied.begin);
+    for (std::int64_t i = 0; i < planes; ++i) plane_zeros(to + i * plane * size, height, width, down, right);
   }
 
   // `count` rows of one plane, from p on, to memory with these steps.
@@ -337,7 +374,7 @@ class Shift {
   char* y_;
   std::int64_t each_ = 0, longer_ = 0;  // channels of a group; groups at the beginning that have one more
   std::int64_t extents_[max_dims] = {}, x_steps_[max_axes] = {}, y_steps_[max_axes] = {};
-  bool channels_last_ = false, stream_ = false;
+  bool channels_last_ = false, small_planes_ = false, stream_ = false;
   std::int64_t row_bytes_ = 0, rows_ = 0;
 };
 

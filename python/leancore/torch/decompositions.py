@@ -86,7 +86,7 @@ def _shift_on_cuda(x: Tensor, offsets: Sequence[int]) -> Tensor:
 
 
 # There is no kernel of our own for CUDA.
-operators.library.impl("shift", _shift_on_cuda, "CUDA")
+operators.library.impl("shift", _shift_on_cuda, "CUDA")  # type: ignore[no-untyped-call]
 
 
 def _sides(offset: int, extent: int) -> tuple[int, int]:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 import leancore.torch
 from leancore.torch import LeanConv2d, LeanConv3d, shift
@@ -421,3 +424,24 @@ def test_weights_move_between_two_models(name: str) -> None:
     assert not torch.equal(first(x), second(x))
     second.load_state_dict(first.state_dict())
     assert torch.equal(first(x), second(x))
+
+
+ROW = re.compile(
+    r"^\| `(\w+)`(, 10 classes)? \| ([\w-]+) \| ([\d,]+) \| (\S+) \| ([\d,]+) \| ([\d.]+) \|$", re.MULTILINE
+)
+
+
+def test_the_table_of_the_documentation() -> None:
+    rows = ROW.findall((Path(__file__).parents[3] / "docs" / "models.md").read_text(encoding="utf-8"))
+    assert len(rows) == 18
+    for name, ten_classes, data, count, printed, products, accuracy in rows:
+        info = model_info(name)
+        assert printed == info.paper_parameters
+        assert float(accuracy) == info.paper_accuracy[data.lower().replace("-", "")]
+        if name.startswith("shufflenet") and importlib.util.find_spec("torchvision") is None:
+            continue
+        with torch.device("meta"), FlopCounterMode(display=False) as counter:
+            model = create_model(name, 10 if ten_classes else None).eval()
+            model(images(name, count=1, side=96 if data == "STL-10" else 32))
+        assert int(count.replace(",", "")) == parameters(model)
+        assert int(products.replace(",", "")) * 2 == counter.get_total_flops()

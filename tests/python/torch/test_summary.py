@@ -139,9 +139,9 @@ def test_a_summary_is_there_only_when_all_of_it_is(tmp_path: Path, monkeypatch: 
 
 
 def by_hand() -> Evaluation:
-    """Three classes, none of whose images is of the last one. Probabilities are powers of two by their sum."""
+    """Three classes, none of whose images is of the last one. Scores are logarithms of probabilities."""
     probabilities = torch.tensor([[0.5, 0.25, 0.25], [0.125, 0.75, 0.125], [0.25, 0.5, 0.25], [0.0625, 0.0625, 0.875]])
-    return Evaluation(probabilities.log(), torch.tensor([0, 0, 1, 1]))
+    return Evaluation(probabilities.double().log(), torch.tensor([0, 0, 1, 1]))
 
 
 def test_an_evaluation_by_hand() -> None:
@@ -152,8 +152,8 @@ def test_an_evaluation_by_hand() -> None:
     assert found.class_accuracies() == [0.5, 0.5, None]
     assert [(m.index, m.label, m.predicted) for m in found.most_confident_mistakes(5)] == [(3, 1, 2), (1, 0, 1)]
     assert [m.index for m in found.most_confident_mistakes(1)] == [3]
-    # -log of 1/2, 1/8, 1/2 and 1/16 in float32: each score and each sum of four is off by a few units in the last place
-    assert abs(found.loss - (1 + 3 + 1 + 4) / 4 * math.log(2)) <= 8 * 2.0**-24 * 4 * math.log(2)
+    # -log of 1/2, 1/8, 1/2 and 1/16: each score, log-sum-exp and sum is off by a few units in the last place of 4 log 2
+    assert abs(found.loss - (1 + 3 + 1 + 4) / 4 * math.log(2)) <= 16 * 2.0**-53 * 4 * math.log(2)
 
 
 def test_an_evaluation_leaves_the_mode_of_the_model() -> None:
@@ -165,6 +165,13 @@ def test_an_evaluation_leaves_the_mode_of_the_model() -> None:
         assert len(evaluate_model(model, data).labels) == 364
         assert model.training is training
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_other_precisions(dtype: torch.dtype) -> None:
+    model = create_model("lean_resnet_digits").to(dtype)
+    assert len(evaluate_model(model, load_data("digits")).labels) == 364
+    assert multiply_adds(model, (1, 8, 8)) == multiply_adds(create_model("lean_resnet_digits"), (1, 8, 8))
 
 
 def test_multiply_adds() -> None:

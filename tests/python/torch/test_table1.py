@@ -162,6 +162,7 @@ def test_learning_rates_of_single_systems() -> None:
         (["--out", "runs", "--epochs", "0"], "epochs is 0"),
         (["--out", "runs", "--seed", "0"], "seed"),
         (["--out", "runs", "--time-steps", "0"], "time-steps"),
+        (["--out", "runs", "--page", "page.md"], "--page needs --collect"),
     ],
 )
 def test_impossible_options(
@@ -223,6 +224,12 @@ def test_the_numbers() -> None:
 def test_learning_rates_are_lines_of_their_own() -> None:
     runs = [made_up("lean_resnet_a", 0, [0.5], [1.0], lr=lr) for lr in (0.1, 0.001)]
     assert [(line.lr, len(line.accuracies)) for line in report.systems(runs, {})] == [(0.1, 1), (0.001, 1)]
+    assert report.labels(runs) == ["lean_resnet_a, rate 0.1", "lean_resnet_a, rate 0.001"]
+    runs = [
+        made_up(model, seed, [0.5], [1.0])
+        for model, seed in (("lean_resnet_a", 0), ("lean_resnet_a", 1), ("resnet_a", 0))
+    ]
+    assert report.labels(runs) == ["lean_resnet_a, seed 0", "lean_resnet_a, seed 1", "resnet_a"]
 
 
 def test_unequal_budgets_are_refused() -> None:
@@ -254,7 +261,9 @@ def test_collected_runs_make_the_same_table(done: Path, tmp_path: Path) -> None:
     arguments = ["--only-report", "--out", str(done), "--collect", str(target), "--page", str(page), "--section", "t"]
     assert main(["table1", *arguments]) == 0
     text = (done / "table1.md").read_text()
-    assert page.read_text() == f"# Page\n\n<!-- t -->\n{text}<!-- /t -->\nafter\n"
+    linked = text.replace("](", "](collected/")
+    assert page.read_text() == f"# Page\n\n<!-- t -->\n{linked}<!-- /t -->\nafter\n"
+    assert all((tmp_path / link).exists() for link in re.findall(r"\]\((.*?)\)", linked))
     assert (target / "table1.md").read_text() == text
     runs = read_collected(target)
     assert report.markdown(report.systems(runs, timing.read(target)), runs) == text
@@ -329,6 +338,9 @@ def test_every_number_of_the_page_follows_from_its_csv_files(section: str) -> No
         return
     table = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"]
     header, body = table[0], [dict(zip(table[0], line, strict=True)) for line in table[2:]]
+    links = re.findall(r"\]\((.*?)\)", text)
+    assert links
+    assert all((PAGE.parent / link).is_relative_to(folder) and (PAGE.parent / link).exists() for link in links)
     described = json.loads((folder / "runs.json").read_text())
     assert len(body) == len({(run["config"]["model"], run["config"]["lr"]) for run in described})
     for line in body:

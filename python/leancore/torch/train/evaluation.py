@@ -16,7 +16,7 @@ from leancore.torch.train.data import DataSet, test_batches
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The scores (N, classes) of N test images, float32, and their labels (N,), both in the order of the files."""
+    """The scores (N, classes) of N test images, float64, and their labels (N,), both in the order of the files."""
 
     scores: Tensor
     labels: Tensor
@@ -24,7 +24,7 @@ class Evaluation:
     @property
     def loss(self) -> float:
         """Mean cross entropy."""
-        return F.cross_entropy(self.scores.double(), self.labels).item()
+        return F.cross_entropy(self.scores, self.labels).item()
 
     @property
     def predicted(self) -> Tensor:
@@ -70,11 +70,11 @@ class Mistake:
 @torch.no_grad()
 def evaluate_model(model: nn.Module, data: DataSet, batch_size: int = 250) -> Evaluation:
     """Run the model, in eval mode, over the test images. Leaves it in the mode that it was in."""
-    device = next(model.parameters()).device
+    like = next(model.parameters())
     training = model.training
     model.eval()
     try:
-        batches = [(model(x.to(device)).float().cpu(), labels) for x, labels in test_batches(data, batch_size)]
+        batches = [(model(images.to(like)).double().cpu(), labels) for images, labels in test_batches(data, batch_size)]
     finally:
         model.train(training)
     return Evaluation(torch.cat([scores for scores, _ in batches]), torch.cat([labels for _, labels in batches]))
@@ -84,5 +84,5 @@ def multiply_adds(model: nn.Module, image_shape: Sequence[int]) -> int:
     """Of one forward pass on one image (channels, *spatial), counted by torch: convolutions and matrix products."""
     counted = copy.deepcopy(model).to("meta").eval()
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        counted(torch.empty(1, *image_shape, device="meta"))
+        counted(torch.empty(1, *image_shape, dtype=next(counted.parameters()).dtype, device="meta"))
     return int(counter.get_total_flops()) // 2

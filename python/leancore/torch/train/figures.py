@@ -35,9 +35,15 @@ def draw_curves(rows: Sequence[EpochRow], title: str, path: Path) -> None:
     rate.plot(epochs, [row.lr for row in rows], marker=marker, color="grey")
     rate.set_ylabel("learning rate at the end of the epoch")
     for axes in (loss, accuracy, rate):
-        axes.set_xlabel("epoch")
-        axes.grid(alpha=0.3)
+        over_epochs(axes)
     save_figure(figure, path)
+
+
+def over_epochs(axes: Any) -> None:
+    """Whole numbers of epochs from left to right, and a grid."""
+    axes.set_xlabel("epoch")
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.grid(alpha=0.3)
 
 
 def draw_confusion(counts: Tensor, classes: Sequence[str], title: str, path: Path) -> None:

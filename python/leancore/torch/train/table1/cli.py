@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -35,6 +37,8 @@ def main(arguments: Sequence[str]) -> int:
     try:
         rates = _rates(own["lr_of"] or [])
         runs = configs(recipe, own["models"], own["seeds"], rates, own["out"])
+        if own["page"] and not own["collect"]:
+            raise ValueError("--page needs --collect, the folder of the figures that it shows")
     except ValueError as error:
         parser.error(str(error))
     out, diverged = Path(own["out"]), []
@@ -59,14 +63,15 @@ def main(arguments: Sequence[str]) -> int:
 
 def _report(runs: Sequence[Run], samples: Mapping[str, Sequence[float]], out: Path, own: Mapping[str, Any]) -> None:
     text = write_report(runs, samples, out)
-    print(f"\n{text}\nwritten to {out / 'table1.md'}, .csv, .json and .png")
+    print(f"\n{text}\nwritten to {out / 'table1.md'}, .csv, .json, .png and curves.png")
     if own["collect"]:
         collect(runs, own["collect"])
         timing.copy(out, own["collect"])
         write_report(runs, samples, own["collect"])
         print(f"collected in {own['collect']}")
     if own["page"]:
-        replace_section(own["page"], own["section"], text)
+        collected = Path(os.path.relpath(own["collect"], Path(own["page"]).parent)).as_posix()
+        replace_section(own["page"], own["section"], re.sub(r"\]\((\w+\.png)\)", rf"]({collected}/\1)", text))
         print(f"section {own['section']} of {own['page']} replaced")
 
 
@@ -101,7 +106,7 @@ def _parser() -> Any:
         "--with", nargs="+", type=str, metavar="OUT", help="other such folders, whose runs the table is to have as well"
     )
     parser.add_argument("--collect", type=str, metavar="FOLDER", help="copy the runs' CSVs and the table there")
-    parser.add_argument("--page", type=str, metavar="FILE", help="write the table into a section of a Markdown file")
+    parser.add_argument("--page", type=str, metavar="FILE", help="write the table into a section of this Markdown file")
     parser.add_argument("--section", type=str, default="table1", help="from the line <!-- NAME --> to <!-- /NAME -->")
     return parser
 

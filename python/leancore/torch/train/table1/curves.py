@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from leancore.torch.train.figures import new_figure, save_figure
+from leancore.torch.train.figures import new_figure, over_epochs, save_figure
 
 
 def draw_runs(runs: Mapping[str, list[dict[str, float]]], path: str | Path, title: str = "") -> None:
@@ -20,7 +20,6 @@ def draw_runs(runs: Mapping[str, list[dict[str, float]]], path: str | Path, titl
     loss.set_ylabel("training loss")
     accuracy.set_ylabel("test accuracy, %")
     for axes in (loss, accuracy):
-        axes.set_xlabel("epoch")
-        axes.grid(alpha=0.3)
+        over_epochs(axes)
     accuracy.legend()
     save_figure(figure, Path(path))

@@ -14,6 +14,7 @@ from leancore.bench.timing import Spread
 from leancore.torch.train.figures import new_figure, save_figure
 from leancore.torch.train.files import write_file, write_json
 from leancore.torch.train.metrics import step_seconds
+from leancore.torch.train.table1.curves import draw_runs
 from leancore.torch.train.table1.runs import Run, RunError, shared_config
 
 
@@ -101,7 +102,8 @@ def markdown(lines: Sequence[System], runs: Sequence[Run]) -> str:
         body.append(cells)
     ruler = ["---", *["---:"] * (len(header) - 1)]
     table = "\n".join("| " + " | ".join(cells) + " |" for cells in (header, ruler, *body))
-    return f"{table}\n\n{conditions(runs, timed=timed)}\n"
+    figures = "![Accuracy against parameters](table1.png)\n\n![Loss and accuracy over the epochs](curves.png)"
+    return f"{table}\n\n{conditions(runs, timed=timed)}\n\n{figures}\n"
 
 
 def conditions(runs: Sequence[Run], *, timed: bool) -> str:
@@ -163,7 +165,7 @@ def as_csv(lines: Sequence[System]) -> str:
 
 
 def write_report(runs: Sequence[Run], timing: Mapping[str, Sequence[float]], folder: str | Path) -> str:
-    """Write table1.md, table1.csv, table1.json and table1.png; returns the Markdown. Raises RunError, OSError."""
+    """Write table1.md, .csv, .json and .png, and curves.png; returns the Markdown. Raises RunError, OSError."""
     if not runs:
         raise RunError(f"{folder}: no finished run")
     folder = Path(folder)
@@ -173,13 +175,29 @@ def write_report(runs: Sequence[Run], timing: Mapping[str, Sequence[float]], fol
     write_file(folder / "table1.csv", as_csv(lines))
     write_json(folder / "table1.json", {"systems": records(lines), "options": shared_config(runs)})
     draw(lines, runs, folder / "table1.png")
+    draw_runs(dict(zip(labels(runs), (run.rows for run in runs), strict=True)), folder / "curves.png", _title(runs))
     return text
+
+
+def labels(runs: Sequence[Run]) -> list[str]:
+    """Model, seed and learning rate of each run, the latter two only where the runs of the model differ in them."""
+    found = []
+    for run in runs:
+        like = [other for other in runs if other.model == run.model]
+        parts = [run.model]
+        parts += [f"rate {run.lr:g}"] * (len({other.lr for other in like}) > 1)
+        parts += [f"seed {run.seed}"] * (len({other.seed for other in like}) > 1)
+        found.append(", ".join(parts))
+    return found
+
+
+def _title(runs: Sequence[Run]) -> str:
+    return f"{runs[0].facts['data']['title']}, {runs[0].config['epochs']} epochs"
 
 
 def draw(lines: Sequence[System], runs: Sequence[Run], path: Path) -> None:
     """Accuracy against parameters; bars are the deviation."""
-    epochs = runs[0].config["epochs"]
-    figure = new_figure(7, 4.6, f"{runs[0].facts['data']['title']} after {epochs} epochs")
+    figure = new_figure(7, 4.6, _title(runs))
     axes = figure.subplots()
     for line in lines:
         accuracy, deviation = 100 * line.mean, 100 * (line.deviation or 0)

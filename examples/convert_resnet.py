@@ -77,14 +77,15 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=5, help="of the dense network (default: %(default)s)")
     parser.add_argument("--width", type=int, default=16, help="channels of the first stage (default: %(default)s)")
     parser.add_argument("--batches", type=int, default=8, help="of 100 images, to calibrate on (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of weights and batches (default: %(default)s)")
     parser.add_argument("--quick", action="store_true", help="one epoch, width 8: shows that it runs")
     options = parser.parse_args()
     if options.quick:
         options.epochs, options.width, options.batches = 1, 8, 2
 
-    torch.manual_seed(0)
+    torch.manual_seed(options.seed)
     data = load_data(options.data)
-    batches = TrainBatches(data, 100, augment=True, seed=0)
+    batches = TrainBatches(data, 100, augment=True, seed=options.seed)
     dense = resnet(data.train.images.shape[1], len(data.classes), options.width, stages=3)
     print(f"{data.name}: training the dense network, {options.epochs} epochs", flush=True)
     train(dense, batches, len(batches), options.epochs, rate=1e-2)

@@ -100,8 +100,8 @@ def to_standard(model: _Module) -> _Module | StandardLeanConv:
         computed = {"alpha", "c", "bias"} - slot.module._parameters.keys()
         if computed:
             raise NotImplementedError(
-                f"to_standard: of {slot.name}, {', '.join(sorted(computed))} is computed (parametrised or pruned); make "
-                "it a plain parameter first, for example by torch.nn.utils.parametrize.remove_parametrizations"
+                f"to_standard: of {slot.name}, {', '.join(sorted(computed))} is computed (parametrised or pruned); "
+                "make it a plain parameter first, for example by torch.nn.utils.parametrize.remove_parametrizations"
             )
         if type(slot.module) not in _CONVS:
             raise NotImplementedError(

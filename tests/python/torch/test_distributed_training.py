@@ -175,7 +175,7 @@ def test_a_job_that_was_stopped_and_lost_a_process_ends_as_if_it_had_not(
             time.sleep(0.02)
         workers = [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
         os.kill(process.pid if number == signal.SIGTERM else workers[-1], number)
-        output, errors = process.communicate(timeout=60)
+        output, errors = process.communicate(timeout=300)
         assert process.returncode != 0, output + errors
         assert ("stopped by SIGTERM after step" in errors) == (number == signal.SIGTERM)
         assert len(rows(folder)) < 4, "it was over before the signal came"

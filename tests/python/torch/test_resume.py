@@ -184,7 +184,7 @@ def test_signals_stop_the_command_which_says_how_to_go_on(
         assert process.poll() is None, process.communicate()
         time.sleep(0.05)
     process.send_signal(number)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=300)
     assert process.returncode == status, errors
     assert errors.startswith(f"leancore train: stopped by {signal.Signals(number).name} after step ")
     assert errors.endswith(f"to go on: leancore train --config {folder}/config.yaml --resume\n")

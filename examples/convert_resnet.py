@@ -80,20 +80,21 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=5, help="of the dense network (default: %(default)s)")
     parser.add_argument("--width", type=int, default=16, help="channels of the first stage (default: %(default)s)")
     parser.add_argument("--batches", type=int, default=8, help="of 100 images, to calibrate on (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of weights and batches (default: %(default)s)")
     parser.add_argument("--quick", action="store_true", help="one epoch, width 8: shows that it runs")
     options = parser.parse_args()
     if options.quick:
         options.epochs, options.width, options.batches = 1, 8, 2
 
-    torch.manual_seed(0)
+    torch.manual_seed(options.seed)
     data = load_data(options.data, options.data_folder)
     dense = resnet(data.train.images.shape[1], len(data.classes), options.width, stages=3)
     print(f"{data.title}: training the dense network, {options.epochs} epochs", flush=True)
-    train(dense, data, options.epochs, rate=1e-2)
+    train(dense, data, options.epochs, rate=1e-2, seed=options.seed)
     print(f"\n{'test accuracy':26}{'converted':>12}{'new statistics':>16}{'one epoch':>12}")
     print(f"{'dense':26}{accuracy(dense, data):12.2%}", flush=True)
 
-    fresh = train_batches(data, batch_size=100, seed=1, epoch=0, augmentation=data.augmentation)
+    fresh = train_batches(data, batch_size=100, seed=options.seed + 1, epoch=0, augmentation=data.augmentation)
     some = [images for images, _ in itertools.islice(fresh, options.batches)]
 
     for init in ("random", "project", "calibrate"):
@@ -110,7 +111,7 @@ def main() -> None:
         after = accuracy(model, data)
         update_bn(some, model)
         restored = accuracy(model, data)
-        train(model, data, 1, rate=3e-3, seed=1)
+        train(model, data, 1, rate=3e-3, seed=options.seed + 1)
         row = f"{after:12.2%}{restored:16.2%}{accuracy(model, data):12.2%}"
         print(f"{f'{init} ({took:.1f} s)':26}{row}", flush=True)
     print(f"\n{report}")

@@ -72,8 +72,12 @@ def _run(name: str, arguments: Sequence[str]) -> int:
             file=sys.stderr,
         )
         return 1
-    status: int = importlib.import_module(command.module).main(arguments)
-    return status
+    try:
+        status: int = importlib.import_module(command.module).main(arguments)
+        return status
+    except BrokenPipeError:  # whoever read the output has seen enough
+        sys.stderr.close()
+        return 1
 
 
 def _info(*, with_torch: bool) -> int:

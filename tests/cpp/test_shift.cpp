@@ -55,7 +55,7 @@ struct Problem {
       group_of.insert(group_of.end(), static_cast<std::size_t>(size), g);
     }
     std::vector<T> y(x.size());
-    std::memset(static_cast<void*>(y.data()), 0, y.size() * sizeof(T));
+    for (T& element : y) std::memset(static_cast<void*>(&element), 0, sizeof element);
     std::vector<std::int64_t> at(shape.size());
     for (std::size_t i = 0; i < y.size(); ++i) {
       auto rest = static_cast<std::int64_t>(i);

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 from pathlib import Path
 from typing import Any
@@ -99,11 +100,22 @@ def test_a_file_that_computes_something_else_is_found(trained: Trained, tmp_path
         check(trained, path)
 
 
-def test_three_channels_and_two_sides(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    checkpoint = checkpoint_by_hand(tmp_path)
-    for options in ([], ["--bytes"]):
-        assert main(["export", str(checkpoint), "--onnx", str(tmp_path / "net.onnx"), *options]) == 0
-        assert "(N, 3, 6, 8) -> scores float32 (N, 3)" in capsys.readouterr().out
+@pytest.mark.parametrize("model", ["lean_resnet_digits", "shift_resnet_a"])
+def test_three_channels_and_two_sides(tmp_path: Path, capsys: pytest.CaptureFixture[str], model: str) -> None:
+    checkpoint = checkpoint_by_hand(tmp_path, model=model)
+    assert main(["export", str(checkpoint), "--onnx", str(tmp_path / "net.onnx"), "--bytes"]) == 0
+    assert "(N, 3, 6, 8) -> scores float32 (N, 3)" in capsys.readouterr().out
+    assert {node.domain for node in onnx.load(tmp_path / "net.onnx").graph.node} == {""}
+
+
+def test_what_cannot_be_exported_is_said(trained: Trained, tmp_path: Path) -> None:
+    class Odd(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.linalg.eigvals(x.flatten(2)).abs()
+
+    with pytest.raises(ExportError, match=r"last\.json: cannot be exported: \w+: .*eig"):
+        export(dataclasses.replace(trained, model=Odd()), tmp_path / "net.onnx")
+    assert not (tmp_path / "net.onnx").exists()
 
 
 def test_errors(trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

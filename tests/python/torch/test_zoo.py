@@ -142,7 +142,7 @@ def test_counts(
 def test_hrnet_but_for_its_opening_convolution() -> None:
     """As the paper has it; of the networks here whose opening convolution is 3x3."""
     with torch.device("meta"):
-        model, report = convert(make("timm", "hrnet_w18", {}), lambda name, module: module.in_channels > 3)
+        _, report = convert(make("timm", "hrnet_w18", {}), lambda name, module: module.in_channels > 3)
     assert len(report.replaced) == 271
     assert [left.names for left in report.left if left.reason == "filter_fn"] == [("conv1",)]
 

@@ -8,6 +8,7 @@ import copy
 import importlib.util
 import io
 import logging
+import re
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from leancore.torch.decompositions import decompositions
 from leancore.torch.standard import to_standard
 from leancore.torch.train.checkpoint import CheckpointError
 from leancore.torch.train.commands import add_checkpoint, fail
@@ -88,14 +90,15 @@ def export(trained: Trained, path: str | Path, *, from_bytes: bool = False, opse
     example = _images(trained, 2, from_bytes)
     try:
         with _quiet():
+            graph = torch.export.export(network, (example,), dynamic_shapes=({0: torch.export.Dim("N")},))
             program = torch.onnx.export(
-                network,
-                (example,),
+                graph.run_decompositions(
+                    decompositions()
+                ),  # to_standard knows layers; this, what else there is of ours
                 dynamo=True,
                 opset_version=opset,
                 input_names=["images"],
                 output_names=["scores"],
-                dynamic_shapes=({0: torch.export.Dim("N")},),
                 verbose=False,
             )
         import onnx
@@ -103,10 +106,8 @@ def export(trained: Trained, path: str | Path, *, from_bytes: bool = False, opse
         assert program is not None
         model = program.model_proto
         onnx.checker.check_model(model)
-    except Exception as error:  # whatever the exporter meets, in many classes; its first line says it
-        raise ExportError(
-            f"{trained.path}: {type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
-        ) from error
+    except Exception as error:  # whatever the exporter meets, in many classes
+        raise ExportError(f"{trained.path}: cannot be exported: {_first_cause(error)}") from error
     written = {entry.domain: entry.version for entry in model.opset_import}.get("")
     if written != opset:  # the exporter leaves what it cannot convert as it is
         raise ExportError(f"{trained.path}: cannot be exported to opset {opset}, only to {written}")
@@ -153,6 +154,14 @@ def check(trained: Trained, path: str | Path, *, from_bytes: bool = False, image
     if not agreement.onnxruntime <= allowed:  # also where it is not a number
         raise ExportError(f"{path}: computes something else: {agreement}")
     return agreement
+
+
+def _first_cause(error: BaseException) -> str:
+    """The first line of the error that the others come from."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip()
+    return f"{type(error).__name__}: {text.partition(chr(10))[0]}"
 
 
 def _images(trained: Trained, count: int, from_bytes: bool) -> Tensor:

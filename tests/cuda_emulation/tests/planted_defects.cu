@@ -116,6 +116,19 @@ __global__ void missing_barrier_after_wait(const float* x, float* y) {
   y[i] = tile[threads - 1 - i];  // @waited: read
 }
 
+// Where warp 0 runs first, only the order of accesses shows the defect.
+template <bool defect>
+__global__ void barrier_before_wait(const float* x, float* y) {
+  __shared__ __align__(16) float tile[threads];
+  const int i = threadIdx.x;
+  if (i < 32) copy_async<16>(tile + 4 * i, x + 4 * i);  // @early: copy
+  commit_copies();
+  if (defect) __syncthreads();
+  wait_copies<0>();
+  if (!defect) __syncthreads();
+  if (i >= 32) y[i] = tile[threads - 1 - i];  // @early: read
+}
+
 template <bool defect>
 __global__ void wait_for_too_few(const float* x, float* y) {
   __shared__ __align__(16) float tile[2][threads];
@@ -349,7 +362,7 @@ constexpr Setup plain = {}, two_blocks = {.blocks = 2}, two_blocks_on_written = 
 struct Case {
   const char* name;
   Setup setup;
-  const char* defect;  // how the report begins
+  const char* defect;  // how the report begins; "" where that depends on the schedule
   std::vector<const char*> markers;
   Kernel right, wrong;
 };
@@ -373,6 +386,7 @@ std::vector<Case> cases() {
       CASE(barrier_without_company, plain, "deadlock", "company: barrier"),
       CASE(missing_wait, plain, "pending copy", "wait: copy", "wait: read"),
       CASE(missing_barrier_after_wait, plain, "race", "waited: copy", "waited: read"),
+      CASE(barrier_before_wait, plain, "", "early: copy", "early: read"),
       CASE(wait_for_too_few, plain, "pending copy", "few: copy", "few: read"),
       CASE(wrong_ring_slot, with_long_x, "race", "slot: copy", "slot: read"),
       CASE(write_to_copied_source, plain, "pending copy", "source: copy", "source: write"),

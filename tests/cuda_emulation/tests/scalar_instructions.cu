@@ -4,6 +4,8 @@
 #include <cfenv>
 #include <cmath>
 #include <limits>
+#include <tuple>
+#include <utility>
 
 #include "support.cuh"
 
@@ -495,7 +497,7 @@ __device__ auto& register_of(T& value) {
   TEST_3(mad_lo_##T, "mad.lo." #T " %0, %1, %2, %3;", T, T, T, T,                                                     \
          static_cast<T>(static_cast<u64>(a) * static_cast<u64>(b) + static_cast<u64>(c)))                             \
   TEST_2(div_##T, "div." #T " %0, %1, %2;", T, T, T,                                                                  \
-         static_cast<T>(b == 0 ? ~W{0} : static_cast<W>(a) / static_cast<W>(b)))                                      \
+         static_cast<T>(b == 0 ? ~static_cast<W>(0) : static_cast<W>(a) / static_cast<W>(b)))                         \
   TEST_2(rem_##T, "rem." #T " %0, %1, %2;", T, T, T,                                                                  \
          static_cast<T>(b == 0 ? a : static_cast<W>(a) % static_cast<W>(b)))                                          \
   TEST_2(min_##T, "min." #T " %0, %1, %2;", T, T, T, a < b ? a : b)                                                   \

@@ -36,6 +36,18 @@ __global__ void missing_barrier_before_overwrite(const float* x, float* y) {
   y[i] = sum;
 }
 
+// The writer is itself one of the readers, in some schedules the last one.
+template <bool defect>
+__global__ void missing_barrier_after_common_read(const float* x, float* y) {
+  __shared__ float common;
+  const int i = threadIdx.x;
+  if (i == 0) common = x[0];
+  __syncthreads();
+  y[i] = common;  // @common: read
+  if (!defect) __syncthreads();
+  if (i == threads - 1) common = x[i];  // @common: write
+}
+
 // Right numbers under every schedule: only the order of accesses shows the defect.
 template <bool defect>
 __global__ void missing_barrier_right_numbers(const float* x, float* y) {
@@ -232,7 +244,7 @@ template <bool defect>
 __global__ void misaligned(const float* x, float* y) {
   const int i = threadIdx.x;
   if (i >= threads / 4) return;
-  const float4 v = *reinterpret_cast<const float4*>(x + 4 * i + (defect ? 1 : 0) * (i < 8));  // @aligned: read
+  const float4 v = *reinterpret_cast<const float4*>(x + 4 * i + (defect && i == 0 ? 1 : 0));  // @aligned: read
   y[4 * i] = v.x;
   y[4 * i + 1] = v.y;
   y[4 * i + 2] = v.z;
@@ -379,6 +391,7 @@ std::vector<Case> cases() {
   return {
       CASE(missing_barrier_before_read, plain, "race", "before: write", "before: read"),
       CASE(missing_barrier_before_overwrite, plain, "race", "overwrite: write", "overwrite: read"),
+      CASE(missing_barrier_after_common_read, plain, "race", "common: write", "common: read"),
       CASE(missing_barrier_right_numbers, plain, "race", "numbers: write", "numbers: read"),
       CASE(missing_warp_barrier, plain, "race", "warp: write", "warp: read"),
       CASE(divergent_barrier, plain, "divergent barrier", "divergent: barrier"),

@@ -1,0 +1,56 @@
+// What a launch passes to a kernel, by value: plain data that host compilers and nvcc read alike.
+#pragma once
+
+#include <cstdint>
+
+#include "leancore/types.hpp"
+
+namespace leancore::detail::cuda {
+
+// The generic kernels work in four spatial dimensions. Fewer are padded in front with axes of extent 1; `first_axis` is
+// the first that is real. Index is int32 where every offset and count fits, else int64.
+
+// out = alpha applied to `in`, plus the stencil: forward (in x, out y) and its adjoint backward_data (in dy, out dx).
+template <typename Index>
+struct ApplyParameters {
+  Index outputs = 0;  // elements of out
+  Index batch = 0, out_channels = 0, in_channels = 0, stencil_channels = 0;
+  Index out_extents[max_dims] = {}, in_extents[max_dims] = {};
+  Index stride[max_dims] = {}, dilation[max_dims] = {};
+  Index out_strides[max_axes] = {}, in_strides[max_axes] = {};  // batch, channel, spatial axes
+  Index alpha_out = 0, alpha_in = 0;                            // alpha[o * alpha_out + i * alpha_in] takes i to o
+  Index c_channel = 0, c_tap = 0, bias_stride = 0;
+  std::int32_t first_axis = 0;
+  bool channels_last = false;  // neighbouring threads take neighbouring channels, else neighbouring positions
+};
+
+// Partial sums of dalpha and dc over a share of the positions of y, to be added by `reduce`.
+template <typename Index>
+struct WeightParameters {
+  Index positions = 0;  // of y, all images
+  Index positions_per_split = 0;
+  Index c_in = 0, c_out = 0, stencil_channels = 0;
+  Index y_extents[max_dims] = {}, x_extents[max_dims] = {};
+  Index stride[max_dims] = {}, dilation[max_dims] = {};
+  Index y_strides[max_axes] = {}, x_strides[max_axes] = {};
+  std::int32_t first_axis = 0;
+  std::int32_t alpha_tiles = 0, alpha_tiles_across = 0;  // no tiles where dalpha is not wanted
+  Index alpha_elements = 0, elements = 0;                // of one partial result: dalpha, then dc
+};
+
+// dalpha and dc from `splits` partial results, added in their order.
+struct ReduceParameters {
+  std::int64_t elements = 0, alpha_elements = 0;
+  std::int32_t splits = 0;
+  std::int64_t c_in = 0, taps = 0;
+  std::int64_t dalpha_strides[2] = {}, dc_strides[2] = {};
+};
+
+// Tiles of the generic weight kernel.
+inline constexpr int generic_threads = 256;
+inline constexpr int weight_tile = 16;   // channels of dy by channels of x
+inline constexpr int weight_chunk = 32;  // positions in shared memory
+inline constexpr int stencil_tile = 32;  // channels
+inline constexpr int longest_sum = 128;  // terms added one after the other before the rest is kept apart
+
+}  // namespace leancore::detail::cuda

@@ -55,5 +55,6 @@ auto with_element(DType dtype, Visit visit) {
 // One for each alternative of Plan::steps that launches something; each is defined beside its kernels.
 cudaError_t run(const ApplyPlan& plan, DType dtype, const Call& call);
 cudaError_t run(const WeightPlan& plan, DType dtype, const Call& call);
+cudaError_t run(const RowsPlan& plan, DType dtype, const Call& call);
 
 }  // namespace leancore::detail::cuda

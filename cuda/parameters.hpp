@@ -53,4 +53,28 @@ inline constexpr int weight_chunk = 32;  // positions in shared memory
 inline constexpr int stencil_tile = 32;  // channels
 inline constexpr int longest_sum = 128;  // terms added one after the other before the rest is kept apart
 
+// The row-marching kernels: 2-D images (1-D ones as images of one row) with contiguous rows, stride and dilation 1.
+// `out = alpha applied to in, plus the stencil` as above; offsets within an image fit in 31 bits.
+//
+// A thread block takes one image, a strip of its columns, a chunk of its rows and a block of output channels, and
+// marches down the chunk, row-block by row-block. Narrow images are one strip, and a row-block is as many rows as fit
+// in a slot of shared memory; of wide ones, a row-block is a piece of one row.
+struct RowsParameters {
+  const void* in = nullptr;
+  const void* alpha = nullptr;
+  const void* c = nullptr;
+  const void* bias = nullptr;
+  void* out = nullptr;
+  std::int32_t height = 0, width = 0;
+  std::int32_t in_channels = 0, out_channels = 0, stencil_channels = 0;
+  std::int64_t in_image = 0, out_image = 0;  // strides, in elements
+  std::int32_t in_channel = 0, in_row = 0, out_channel = 0, out_row = 0;
+  std::int64_t alpha_out = 0, alpha_in = 0, c_channel = 0, bias_stride = 0;
+  std::int64_t c_tap[4] = {};  // offsets within a row of c: up, left, right, down
+  std::int32_t slot_row = 0;   // elements from one image row to the next within a slot
+  std::int32_t rows_per_block = 0;
+  std::int32_t blocks = 0;  // row-blocks of an image
+  std::int32_t blocks_per_chunk = 0, chunks = 0, strips = 0;
+};
+
 }  // namespace leancore::detail::cuda

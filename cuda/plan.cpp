@@ -4,6 +4,8 @@
 #include <limits>
 #include <utility>
 
+#include "tiles.hpp"
+
 namespace leancore::detail::cuda {
 namespace {
 
@@ -193,18 +195,194 @@ void plan_weight(ConvDesc d, bool want_alpha, bool want_c, Plan& plan) {
   plan.steps = weight;
 }
 
+// ---- row-marching kernels ----------------------------------------------------------------------------------------
+
+// One side of a call as rows of pixels.
+struct RowsSide {
+  const void* data;
+  std::int64_t channels, image, channel, row, column;  // strides
+};
+
+// The largest copy (16, 4 or 2 bytes) that divides everything that an address of the side is made of.
+int copy_bytes_of(const RowsSide& side, std::int64_t width, std::int64_t element) {
+  const auto address = static_cast<std::int64_t>(reinterpret_cast<std::uintptr_t>(side.data) % 16);
+  for (const std::int64_t bytes : {std::int64_t{16}, std::int64_t{4}}) {
+    const auto divides = [&](std::int64_t elements) { return elements * element % bytes == 0; };
+    if (address % bytes == 0 && divides(width) && divides(side.image) && divides(side.channel) && divides(side.row)) {
+      return static_cast<int>(bytes);
+    }
+  }
+  return 2;
+}
+
+// Rows are contiguous, and an offset within an image fits in 31 bits.
+bool has_rows(const RowsSide& side, std::int64_t height, std::int64_t width) {
+  const std::int64_t shape[] = {side.channels, height, width}, strides[] = {side.channel, side.row, side.column};
+  return (width == 1 || side.column == 1) && side.channel >= 0 && side.row >= 0 && side.image >= 0 &&
+         spans_narrowly(3, shape, strides) && side.channel <= narrow_limit && side.row <= narrow_limit;
+}
+
+// How rows of pixels go into the slots of a tile.
+struct RowsCut {
+  std::int64_t slot_row = 0, rows_per_block = 0, strips = 1;
+  double useful = 0;  // share of a slot's pixels that are pixels of the image
+};
+RowsCut cut_rows(const RowsTile& tile, std::int64_t height, std::int64_t width, std::int64_t piece) {
+  RowsCut cut;
+  cut.slot_row = ceil_div(width, piece) * piece;
+  if (cut.slot_row <= tile.pixels) {
+    cut.rows_per_block = std::min(tile.pixels / cut.slot_row, height);
+  } else {
+    cut.slot_row = tile.pixels;
+    cut.rows_per_block = 1;
+    cut.strips = ceil_div(width, tile.pixels);
+  }
+  const auto slots = static_cast<double>(ceil_div(height, cut.rows_per_block) * cut.strips * tile.pixels);
+  cut.useful = static_cast<double>(height) * static_cast<double>(width) / slots;
+  return cut;
+}
+
+// bf16 on tensor cores needs compute capability 8.0.
+bool runs_on(const RowsTile& tile, DType dtype, const DeviceFacts& device) {
+  const bool type =
+      tile.tensor ? dtype == DType::f16 || (dtype == DType::bf16 && device.architecture >= 80) : dtype == DType::f32;
+  return type && static_cast<std::size_t>(tile.shared_bytes) <= device.shared_bytes_per_block;
+}
+
+// Chunks of an image's row-blocks: more of them fill more multiprocessors, but each reads two more rows.
+std::int64_t rows_chunks(std::int64_t other_blocks, std::int64_t height, std::int64_t rows_per_block) {
+  constexpr std::int64_t enough_blocks = 1024, fewest_rows = 16;
+  const std::int64_t most = std::max<std::int64_t>(1, height / std::max(fewest_rows, rows_per_block));
+  return std::clamp<std::int64_t>(ceil_div(enough_blocks, other_blocks), 1, most);
+}
+
+// A call as rows of pixels; nothing where it is none.
+struct RowsProblem {
+  bool adjoint;
+  std::int64_t height, width, element;
+  RowsSide in, out;
+};
+std::optional<RowsProblem> rows_problem(Operation operation, const ConvDesc& d, const Arguments& a) {
+  if (d.dims > 2 || d.batch == 0 || d.c_in == 0 || d.c_out == 0) return {};
+  if (operation != Operation::forward && operation != Operation::backward_data) return {};
+  for (int axis = 0; axis < d.dims; ++axis) {
+    if (d.stride[axis] != 1 || d.dilation[axis] != 1 || d.extents[axis] == 0) return {};
+  }
+  const auto side = [&](const void* data, std::int64_t channels, const std::int64_t* strides) {
+    return RowsSide{data, channels, strides[0], strides[1], d.dims == 2 ? strides[2] : 0, strides[d.dims + 1]};
+  };
+  const bool adjoint = operation == Operation::backward_data;
+  const RowsSide x = side(adjoint ? a.dx : a.x, d.c_in, d.x_strides);
+  const RowsSide y = side(adjoint ? a.dy : a.y, d.c_out, d.y_strides);
+  const std::int64_t height = d.dims == 2 ? d.extents[0] : 1, width = d.extents[d.dims - 1];
+  if (!has_rows(x, height, width) || !has_rows(y, height, width)) return {};
+  return RowsProblem{adjoint, height, width, info(d.dtype).size, adjoint ? y : x, adjoint ? x : y};
+}
+
+RowsParameters rows_parameters(const RowsProblem& problem, const ConvDesc& d) {
+  const auto as_int = [](std::int64_t value) { return static_cast<std::int32_t>(value); };
+  const auto& [adjoint, height, width, element, in, out] = problem;
+  RowsParameters p;
+  p.height = as_int(height);
+  p.width = as_int(width);
+  p.in_channels = as_int(in.channels);
+  p.out_channels = as_int(out.channels);
+  p.stencil_channels = as_int(d.diagonal());
+  p.in_image = in.image;
+  p.in_channel = as_int(in.channel);
+  p.in_row = as_int(in.row);
+  p.out_image = out.image;
+  p.out_channel = as_int(out.channel);
+  p.out_row = as_int(out.row);
+  p.alpha_out = d.alpha_strides[adjoint ? 1 : 0];
+  p.alpha_in = d.alpha_strides[adjoint ? 0 : 1];
+  p.c_channel = d.c_strides[0];
+  p.bias_stride = d.bias_stride;
+  // Columns of c for up, left, right, down; the adjoint mirrors them. A single row has neither up nor down.
+  const int two[] = {0, 1, 2, 3}, one[] = {0, 0, 1, 0}, last = 2 * d.dims - 1;
+  for (int tap = 0; tap < 4; ++tap) {
+    const int column = (d.dims == 2 ? two : one)[tap];
+    p.c_tap[tap] = (adjoint ? last - column : column) * d.c_strides[1];
+  }
+  return p;
+}
+
+std::optional<RowsPlan> plan_rows(int tile_index, const RowsProblem& problem, const ConvDesc& d) {
+  const RowsTile& tile = rows_tiles[tile_index];
+  if (tile.channels < problem.in.channels) return {};
+  const RowsCut cut = cut_rows(tile, problem.height, problem.width, 16 / problem.element);
+  const std::int64_t blocks = ceil_div(problem.height, cut.rows_per_block);
+  const std::int64_t output_blocks = ceil_div(problem.out.channels, tile.block_outputs);
+  const std::int64_t chunks = rows_chunks(d.batch * cut.strips * output_blocks, problem.height, cut.rows_per_block);
+  RowsPlan rows;
+  rows.tile = tile_index;
+  rows.adjoint = problem.adjoint;
+  rows.copy_bytes = std::min(copy_bytes_of(problem.in, problem.width, problem.element),
+                             copy_bytes_of(problem.out, problem.width, problem.element));
+  RowsParameters& p = rows.parameters;
+  p = rows_parameters(problem, d);
+  p.slot_row = static_cast<std::int32_t>(cut.slot_row);
+  p.rows_per_block = static_cast<std::int32_t>(cut.rows_per_block);
+  p.strips = static_cast<std::int32_t>(cut.strips);
+  p.blocks = static_cast<std::int32_t>(blocks);
+  p.blocks_per_chunk = static_cast<std::int32_t>(ceil_div(blocks, chunks));
+  p.chunks = static_cast<std::int32_t>(ceil_div(blocks, p.blocks_per_chunk));
+  if (d.batch > most_blocks_x / (cut.strips * p.chunks) || output_blocks > most_blocks_yz) return {};
+  rows.launch.grid[0] = static_cast<std::uint32_t>(d.batch * cut.strips * p.chunks);
+  rows.launch.grid[1] = static_cast<std::uint32_t>(output_blocks);
+  rows.launch.block = static_cast<std::uint32_t>(tile.threads);
+  rows.launch.shared_bytes = static_cast<std::uint32_t>(tile.shared_bytes);
+  return rows;
+}
+
+// The tile of the fewest channels that wastes least of its slots, the first of equals; nothing where none is any good.
+std::optional<RowsPlan> choose_rows(Operation operation, const ConvDesc& desc, const Arguments& a,
+                                    const DeviceFacts& device) {
+  ConvDesc d = desc;
+  const Shapes shapes(d);
+  const std::optional<RowsProblem> problem = rows_problem(operation, d, a);
+  if (!problem) return {};
+  constexpr double least_useful = 0.1;
+  double most_useful = least_useful;
+  int best = -1;
+  for (int i = 0; i < static_cast<int>(std::size(rows_tiles)); ++i) {
+    const RowsTile& tile = rows_tiles[i];
+    if (tile.channels < problem->in.channels || !runs_on(tile, d.dtype, device)) continue;
+    if (best >= 0 && tile.channels > rows_tiles[best].channels) break;
+    const double useful = cut_rows(tile, problem->height, problem->width, 16 / problem->element).useful;
+    if (useful <= most_useful) continue;
+    most_useful = useful;
+    best = i;
+  }
+  return best < 0 ? std::nullopt : plan_rows(best, *problem, d);
+}
+
 }  // namespace
 
-Plan make_plan(Operation operation, const ConvDesc& desc, const Arguments& arguments, const DeviceFacts&) {
+Plan make_plan(Operation operation, const ConvDesc& desc, const Arguments& arguments, const DeviceFacts& device,
+               Choice choice) {
   const ConvDesc d = with_short_steps(desc);
   Plan plan;
   plan.dtype = d.dtype;
   if (operation == Operation::backward_weight) {
     plan_weight(d, arguments.dalpha != nullptr, arguments.dc != nullptr, plan);
+    return plan;
+  }
+  const std::optional<RowsPlan> rows =
+      choice == Choice::generic ? std::nullopt : choose_rows(operation, d, arguments, device);
+  if (rows) {
+    plan.steps = *rows;
   } else {
     plan_apply(operation, d, plan);
   }
   return plan;
+}
+
+std::optional<RowsPlan> plan_tile(int tile, Operation operation, const ConvDesc& desc, const Arguments& arguments) {
+  ConvDesc d = with_short_steps(desc);
+  const Shapes shapes(d);
+  const std::optional<RowsProblem> problem = rows_problem(operation, d, arguments);
+  return problem ? plan_rows(tile, *problem, d) : std::nullopt;
 }
 
 std::size_t most_workspace(Operation operation, const ConvDesc& desc) {

@@ -7,6 +7,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <variant>
 
 #include "implementations.hpp"
@@ -44,6 +45,15 @@ struct WeightPlan {
   ReduceParameters reduce;
 };
 
+// One launch of a kernel of kernels.def.
+struct RowsPlan {
+  int tile = 0;        // its row in rows_tiles
+  int copy_bytes = 0;  // 16 where everything is so aligned, else less
+  bool adjoint = false;
+  LaunchShape launch;
+  RowsParameters parameters;  // without the pointers
+};
+
 // Nothing to launch: there is no output element.
 struct EmptyPlan {};
 
@@ -53,11 +63,18 @@ struct TooLargePlan {};
 struct Plan {
   DType dtype = DType::f32;
   std::size_t workspace_bytes = 0;
-  std::variant<EmptyPlan, TooLargePlan, ApplyPlan, WeightPlan> steps;
+  std::variant<EmptyPlan, TooLargePlan, ApplyPlan, WeightPlan, RowsPlan> steps;
 };
 
+// Which kernels a plan may choose from.
+enum class Choice { all, generic };
+
 // Of validated arguments; `operation` is not `backward`, which the dispatcher takes apart.
-Plan make_plan(Operation operation, const ConvDesc& desc, const Arguments& arguments, const DeviceFacts& device);
+Plan make_plan(Operation operation, const ConvDesc& desc, const Arguments& arguments, const DeviceFacts& device,
+               Choice choice);
+
+// The launch of one row-marching tile, whatever make_plan would choose; nothing where the tile cannot take the call.
+std::optional<RowsPlan> plan_tile(int tile, Operation operation, const ConvDesc& desc, const Arguments& arguments);
 
 // Enough for any device, and any arguments of the described arrays.
 std::size_t most_workspace(Operation operation, const ConvDesc& desc);

@@ -92,7 +92,8 @@ void check(const ConvDesc& d) {
     const std::size_t announced = cuda::most_workspace(operation, d);
     for (const cuda::DeviceFacts& device : devices) {
       for (const auto& [want_alpha, want_c] : {std::pair{true, true}, {true, false}, {false, true}}) {
-        const cuda::Plan plan = cuda::make_plan(operation, d, arguments_of(want_alpha, want_c), device);
+        const cuda::Plan plan =
+            cuda::make_plan(operation, d, arguments_of(want_alpha, want_c), device, cuda::Choice::generic);
         CHECK(plan.workspace_bytes <= announced, "%zu of %zu, %s", plan.workspace_bytes, announced,
               test::describe(d).c_str());
         CHECK(!std::holds_alternative<cuda::TooLargePlan>(plan.steps), "%s", test::describe(d).c_str());
@@ -116,7 +117,7 @@ ConvDesc square(DType dtype, std::int64_t batch, std::int64_t c_in, std::int64_t
 }
 
 bool is_wide(Operation operation, const ConvDesc& d) {
-  const cuda::Plan plan = cuda::make_plan(operation, d, arguments_of(true, true), devices[1]);
+  const cuda::Plan plan = cuda::make_plan(operation, d, arguments_of(true, true), devices[1], cuda::Choice::generic);
   if (const auto* apply = std::get_if<cuda::ApplyPlan>(&plan.steps)) return apply->wide;
   return std::get<cuda::WeightPlan>(plan.steps).wide;
 }

@@ -23,7 +23,7 @@ std::vector<T> run(Operation operation, const leancore::ConvDesc& d, const test:
   a.dc = out.c.origin();
   cuda::DeviceFacts device;
   device.architecture = 80;
-  cuda::Plan plan = cuda::make_plan(operation, d, a, device);
+  cuda::Plan plan = cuda::make_plan(operation, d, a, device, cuda::Choice::generic);
   const test::DeviceMemory workspace(plan.workspace_bytes);
   const cuda::Call call{a, workspace.data(), nullptr};
   if (auto* apply = std::get_if<cuda::ApplyPlan>(&plan.steps)) {

@@ -77,20 +77,15 @@ cudaError_t run_apply(const ApplyPlan& plan, const Call& call) {
                       out);
 }
 
+// Partial sums into the workspace.
 template <typename T>
 cudaError_t run_weight(const WeightPlan& plan, const Call& call) {
-  const Arguments& a = call.arguments;
-  const auto* x = static_cast<const T*>(a.x);
-  const auto* dy = static_cast<const T*>(a.dy);
+  if (plan.reduce.splits == 0) return cudaSuccess;
+  const auto* x = static_cast<const T*>(call.arguments.x);
+  const auto* dy = static_cast<const T*>(call.arguments.dy);
   auto* partials = static_cast<typename Element<T>::Sum*>(call.workspace);
-  cudaError_t error = cudaSuccess;
-  if (plan.reduce.splits > 0) {
-    error = plan.wide ? launch(weight<T, int64_t>, plan.launch, call.stream, plan.parameters, x, dy, partials)
-                      : launch(weight<T, int32_t>, plan.launch, call.stream, narrow(plan.parameters), x, dy, partials);
-  }
-  if (error != cudaSuccess) return error;
-  return launch(reduce<T>, plan.reduction, call.stream, plan.reduce, partials, static_cast<T*>(a.dalpha),
-                static_cast<T*>(a.dc));
+  return plan.wide ? launch(weight<T, int64_t>, plan.launch, call.stream, plan.parameters, x, dy, partials)
+                   : launch(weight<T, int32_t>, plan.launch, call.stream, narrow(plan.parameters), x, dy, partials);
 }
 
 }  // namespace
@@ -103,7 +98,17 @@ cudaError_t run(const ApplyPlan& plan, DType dtype, const Call& call) {
 }
 
 cudaError_t run(const WeightPlan& plan, DType dtype, const Call& call) {
-  return with_element(dtype, [&](auto e) { return run_weight<decltype(e)>(plan, call); });
+  const cudaError_t error = with_element(dtype, [&](auto e) { return run_weight<decltype(e)>(plan, call); });
+  return error == cudaSuccess ? add_partials(plan.reduce, plan.reduction, dtype, call) : error;
+}
+
+cudaError_t add_partials(const ReduceParameters& parameters, const LaunchShape& shape, DType dtype, const Call& call) {
+  return with_element(dtype, [&](auto e) {
+    using T = decltype(e);
+    return launch(reduce<T>, shape, call.stream, parameters,
+                  static_cast<const typename Element<T>::Sum*>(call.workspace), static_cast<T*>(call.arguments.dalpha),
+                  static_cast<T*>(call.arguments.dc));
+  });
 }
 
 }  // namespace leancore::detail::cuda

@@ -56,5 +56,9 @@ auto with_element(DType dtype, Visit visit) {
 cudaError_t run(const ApplyPlan& plan, DType dtype, const Call& call);
 cudaError_t run(const WeightPlan& plan, DType dtype, const Call& call);
 cudaError_t run(const RowsPlan& plan, DType dtype, const Call& call);
+cudaError_t run(const RowsWeightPlan& plan, DType dtype, const Call& call);
+
+// dalpha and dc from the partial results in the workspace.
+cudaError_t add_partials(const ReduceParameters& parameters, const LaunchShape& shape, DType dtype, const Call& call);
 
 }  // namespace leancore::detail::cuda

@@ -134,6 +134,22 @@ void plan_apply(Operation operation, ConvDesc d, Plan& plan) {
   plan.steps = apply;
 }
 
+// The partial results of the weights' gradients, and how they are added.
+void set_reduction(const ConvDesc& d, bool want_alpha, bool want_c, ReduceParameters& r, LaunchShape& launch) {
+  r.taps = 2 * d.dims;
+  r.alpha_elements = want_alpha ? d.c_out * d.c_in : 0;
+  r.elements = r.alpha_elements + (want_c ? d.diagonal() * r.taps : 0);
+  r.c_in = d.c_in;
+  std::copy_n(d.alpha_strides, 2, r.dalpha_strides);
+  std::copy_n(d.c_strides, 2, r.dc_strides);
+  launch = one_thread_each(r.elements);
+}
+
+std::size_t workspace_of(const ReduceParameters& r, DType dtype) {
+  const std::size_t sum = dtype == DType::f64 ? sizeof(double) : sizeof(float);
+  return static_cast<std::size_t>(r.splits) * static_cast<std::size_t>(r.elements) * sum;
+}
+
 // Enough blocks for the largest GPUs, as far as each has a few hundred positions to add and the partial results stay
 // below 128 MiB.
 std::int64_t generic_splits(std::int64_t positions, std::int64_t tiles, std::int64_t elements) {
@@ -147,19 +163,11 @@ void plan_weight(ConvDesc d, bool want_alpha, bool want_c, Plan& plan) {
   const Shapes shapes(d);
   WeightPlan weight;
   WeightParameters<std::int64_t>& p = weight.parameters;
-  const std::int64_t taps = 2 * d.dims;
-  p.alpha_elements = want_alpha ? d.c_out * d.c_in : 0;
-  p.elements = p.alpha_elements + (want_c ? d.diagonal() * taps : 0);
-  if (p.elements == 0) return;
-
   ReduceParameters& r = weight.reduce;
-  r.elements = p.elements;
-  r.alpha_elements = p.alpha_elements;
-  r.c_in = d.c_in;
-  r.taps = taps;
-  std::copy_n(d.alpha_strides, 2, r.dalpha_strides);
-  std::copy_n(d.c_strides, 2, r.dc_strides);
-  weight.reduction = one_thread_each(p.elements);
+  set_reduction(d, want_alpha, want_c, r, weight.reduction);
+  p.alpha_elements = r.alpha_elements;
+  p.elements = r.elements;
+  if (p.elements == 0) return;
 
   p.positions = d.c_out == 0 ? 0 : Shapes::count(d, shapes.y) / d.c_out;
   if (p.positions > 0) {
@@ -189,172 +197,229 @@ void plan_weight(ConvDesc d, bool want_alpha, bool want_c, Plan& plan) {
     weight.launch.grid[1] = static_cast<std::uint32_t>(r.splits);
     weight.launch.block = generic_threads;
     weight.wide = !shapes.narrow(d) || p.elements > narrow_limit;
-    const std::size_t accumulator = d.dtype == DType::f64 ? sizeof(double) : sizeof(float);
-    plan.workspace_bytes = static_cast<std::size_t>(r.splits) * static_cast<std::size_t>(p.elements) * accumulator;
+    plan.workspace_bytes = workspace_of(r, d.dtype);
   }
   plan.steps = weight;
 }
 
 // ---- row-marching kernels ----------------------------------------------------------------------------------------
 
-// One side of a call as rows of pixels.
-struct RowsSide {
-  const void* data;
-  std::int64_t channels, image, channel, row, column;  // strides
-};
+std::int32_t as_int(std::int64_t value) {
+  return static_cast<std::int32_t>(value);
+}
 
-// The largest copy (16, 4 or 2 bytes) that divides everything that an address of the side is made of.
-int copy_bytes_of(const RowsSide& side, std::int64_t width, std::int64_t element) {
+// Whether everything that an address of the side is made of, the width of its rows included, is a multiple of `bytes`.
+bool is_multiple(const RowsSide& side, std::int64_t width, std::int64_t element, std::int64_t bytes) {
   const auto address = static_cast<std::int64_t>(reinterpret_cast<std::uintptr_t>(side.data) % 16);
-  for (const std::int64_t bytes : {std::int64_t{16}, std::int64_t{4}}) {
-    const auto divides = [&](std::int64_t elements) { return elements * element % bytes == 0; };
-    if (address % bytes == 0 && divides(width) && divides(side.image) && divides(side.channel) && divides(side.row)) {
-      return static_cast<int>(bytes);
-    }
-  }
-  return 2;
+  const auto divides = [&](std::int64_t elements) { return elements * element % bytes == 0; };
+  return address % bytes == 0 && divides(width) && divides(side.image) && divides(side.channel) && divides(side.row);
 }
 
-// Rows are contiguous, and an offset within an image fits in 31 bits.
-bool has_rows(const RowsSide& side, std::int64_t height, std::int64_t width) {
-  const std::int64_t shape[] = {side.channels, height, width}, strides[] = {side.channel, side.row, side.column};
-  return (width == 1 || side.column == 1) && side.channel >= 0 && side.row >= 0 && side.image >= 0 &&
-         spans_narrowly(3, shape, strides) && side.channel <= narrow_limit && side.row <= narrow_limit;
-}
-
-// How rows of pixels go into the slots of a tile.
-struct RowsCut {
-  std::int64_t slot_row = 0, rows_per_block = 0, strips = 1;
-  double useful = 0;  // share of a slot's pixels that are pixels of the image
-};
-RowsCut cut_rows(const RowsTile& tile, std::int64_t height, std::int64_t width, std::int64_t piece) {
-  RowsCut cut;
-  cut.slot_row = ceil_div(width, piece) * piece;
-  if (cut.slot_row <= tile.pixels) {
-    cut.rows_per_block = std::min(tile.pixels / cut.slot_row, height);
-  } else {
-    cut.slot_row = tile.pixels;
-    cut.rows_per_block = 1;
-    cut.strips = ceil_div(width, tile.pixels);
-  }
-  const auto slots = static_cast<double>(ceil_div(height, cut.rows_per_block) * cut.strips * tile.pixels);
-  cut.useful = static_cast<double>(height) * static_cast<double>(width) / slots;
-  return cut;
-}
-
-// bf16 on tensor cores needs compute capability 8.0.
-bool runs_on(const RowsTile& tile, DType dtype, const DeviceFacts& device) {
-  const bool type =
-      tile.tensor ? dtype == DType::f16 || (dtype == DType::bf16 && device.architecture >= 80) : dtype == DType::f32;
-  return type && static_cast<std::size_t>(tile.shared_bytes) <= device.shared_bytes_per_block;
-}
-
-// Chunks of an image's row-blocks: more of them fill more multiprocessors, but each reads two more rows.
-std::int64_t rows_chunks(std::int64_t other_blocks, std::int64_t height, std::int64_t rows_per_block) {
-  constexpr std::int64_t enough_blocks = 1024, fewest_rows = 16;
-  const std::int64_t most = std::max<std::int64_t>(1, height / std::max(fewest_rows, rows_per_block));
-  return std::clamp<std::int64_t>(ceil_div(enough_blocks, other_blocks), 1, most);
-}
-
-// A call as rows of pixels; nothing where it is none.
+// A call as rows of pixels.
 struct RowsProblem {
-  bool adjoint;
   std::int64_t height, width, element;
-  RowsSide in, out;
+  bool channels_last;  // the channels of a pixel are contiguous; else the pixels of a row are
+  RowsSide x, y;
+
+  // Bytes of the largest copies (16, 4 or 2) that contiguous rows allow.
+  [[nodiscard]] int copy_bytes() const {
+    for (const int bytes : {16, 4}) {
+      if (is_multiple(x, width, element, bytes) && is_multiple(y, width, element, bytes)) return bytes;
+    }
+    return 2;
+  }
 };
-std::optional<RowsProblem> rows_problem(Operation operation, const ConvDesc& d, const Arguments& a) {
-  if (d.dims > 2 || d.batch == 0 || d.c_in == 0 || d.c_out == 0) return {};
-  if (operation != Operation::forward && operation != Operation::backward_data) return {};
+
+// An array where offsets within an image are not negative and fit in 31 bits; nothing where they do not.
+std::optional<RowsSide> rows_side(const void* data, std::int64_t channels, const ConvDesc& d,
+                                  const std::int64_t* strides) {
+  const std::int64_t height = d.dims == 2 ? d.extents[0] : 1, width = d.extents[d.dims - 1];
+  const std::int64_t row = d.dims == 2 ? strides[2] : 0, column = strides[d.dims + 1];
+  const std::int64_t shape[] = {channels, height, width}, inner[] = {strides[1], row, column};
+  if (std::min({strides[0], strides[1], row, column}) < 0 || !spans_narrowly(3, shape, inner)) return {};
+  return RowsSide{data, as_int(channels), as_int(column), strides[0], as_int(strides[1]), as_int(row)};
+}
+
+// Nothing where the call is not one of rows: the kernels know neither stride nor dilation, and no empty arrays.
+std::optional<RowsProblem> rows_problem(const ConvDesc& d, const void* x, const void* y) {
+  if (d.dims > 2 || d.batch == 0 || d.c_in == 0 || d.c_out == 0 || d.batch > narrow_limit) return {};
   for (int axis = 0; axis < d.dims; ++axis) {
     if (d.stride[axis] != 1 || d.dilation[axis] != 1 || d.extents[axis] == 0) return {};
   }
-  const auto side = [&](const void* data, std::int64_t channels, const std::int64_t* strides) {
-    return RowsSide{data, channels, strides[0], strides[1], d.dims == 2 ? strides[2] : 0, strides[d.dims + 1]};
-  };
-  const bool adjoint = operation == Operation::backward_data;
-  const RowsSide x = side(adjoint ? a.dx : a.x, d.c_in, d.x_strides);
-  const RowsSide y = side(adjoint ? a.dy : a.y, d.c_out, d.y_strides);
   const std::int64_t height = d.dims == 2 ? d.extents[0] : 1, width = d.extents[d.dims - 1];
-  if (!has_rows(x, height, width) || !has_rows(y, height, width)) return {};
-  return RowsProblem{adjoint, height, width, info(d.dtype).size, adjoint ? y : x, adjoint ? x : y};
+  const std::optional<RowsSide> x_side = rows_side(x, d.c_in, d, d.x_strides);
+  const std::optional<RowsSide> y_side = rows_side(y, d.c_out, d, d.y_strides);
+  if (!x_side || !y_side) return {};
+  const bool rows = width == 1 || (x_side->column == 1 && y_side->column == 1);
+  const bool pixels = (d.c_in == 1 || x_side->channel == 1) && (d.c_out == 1 || y_side->channel == 1);
+  if (!rows && !pixels) return {};
+  return RowsProblem{height, width, info(d.dtype).size, !rows, *x_side, *y_side};
 }
 
-RowsParameters rows_parameters(const RowsProblem& problem, const ConvDesc& d) {
-  const auto as_int = [](std::int64_t value) { return static_cast<std::int32_t>(value); };
-  const auto& [adjoint, height, width, element, in, out] = problem;
-  RowsParameters p;
-  p.height = as_int(height);
-  p.width = as_int(width);
-  p.in_channels = as_int(in.channels);
-  p.out_channels = as_int(out.channels);
+// Channels-last kernels read 16 bytes and write 8 at a time.
+bool has_vectors(const RowsSide& in, const RowsSide& out) {
+  const auto multiple = [](const RowsSide& side, int elements) {
+    return reinterpret_cast<std::uintptr_t>(side.data) % (2 * static_cast<std::size_t>(elements)) == 0 &&
+           side.channels % elements == 0 && side.image % elements == 0 && side.row % elements == 0 &&
+           side.column % elements == 0;
+  };
+  return multiple(in, 8) && multiple(out, 4);
+}
+
+// How the rows go into slots of so many pixels; all row-blocks in one chunk.
+RowsCut cut_rows(const RowsProblem& problem, std::int64_t pixels) {
+  const std::int64_t piece = problem.channels_last ? 1 : 16 / problem.element;
+  const std::int64_t padded = ceil_div(problem.width, piece) * piece;
+  const bool narrow = padded <= pixels;
+  RowsCut cut;
+  cut.height = as_int(problem.height);
+  cut.width = as_int(problem.width);
+  cut.slot_row = as_int(narrow ? padded : pixels);
+  cut.rows_per_block = as_int(narrow ? std::min(pixels / padded, problem.height) : 1);
+  cut.strips = as_int(narrow ? 1 : ceil_div(problem.width, pixels));
+  cut.blocks = cut.blocks_per_chunk = as_int(ceil_div(problem.height, cut.rows_per_block));
+  cut.chunks = 1;
+  return cut;
+}
+
+// Share of the slots' pixels that are pixels of the image.
+double useful(const RowsCut& cut, int pixels) {
+  return static_cast<double>(cut.height) * cut.width / (static_cast<double>(cut.blocks) * cut.strips * pixels);
+}
+// Below this the generic kernels, which waste nothing, are taken.
+constexpr double least_useful = 0.1;
+
+void set_chunks(RowsCut& cut, std::int64_t chunks) {
+  cut.blocks_per_chunk = as_int(ceil_div(cut.blocks, chunks));
+  cut.chunks = as_int(ceil_div(cut.blocks, cut.blocks_per_chunk));
+}
+
+// More chunks fill more multiprocessors, but each reads two more rows.
+std::int64_t enough_chunks(const RowsCut& cut, std::int64_t other_blocks) {
+  constexpr std::int64_t enough_blocks = 1024, fewest_rows = 16;
+  const std::int64_t most = cut.height / std::max<std::int64_t>(fewest_rows, cut.rows_per_block);
+  return std::clamp<std::int64_t>(ceil_div(enough_blocks, other_blocks), 1, std::max<std::int64_t>(1, most));
+}
+
+// Nothing where the tile cannot take the call.
+std::optional<RowsPlan> plan_rows(int tile_index, Operation operation, const RowsProblem& problem, const ConvDesc& d) {
+  const RowsTile& tile = rows_tiles[tile_index];
+  RowsPlan rows;
+  rows.tile = tile_index;
+  rows.adjoint = operation == Operation::backward_data;
+  rows.copy_bytes = problem.copy_bytes();
+  RowsParameters& p = rows.parameters;
+  p.in = rows.adjoint ? problem.y : problem.x;
+  p.out = rows.adjoint ? problem.x : problem.y;
+  if (tile.channels < p.in.channels || problem.channels_last != (tile.kind == RowsKind::last)) return {};
+  if (problem.channels_last && !has_vectors(p.in, p.out)) return {};
+  p.cut = cut_rows(problem, tile.pixels);
+  const std::int64_t output_blocks = ceil_div(p.out.channels, tile.block_outputs);
+  set_chunks(p.cut, enough_chunks(p.cut, d.batch * p.cut.strips * output_blocks));
+  const std::int64_t units_per_image = std::int64_t{p.cut.strips} * p.cut.chunks;
+  if (d.batch > most_blocks_x / units_per_image || output_blocks > most_blocks_yz) return {};
+
   p.stencil_channels = as_int(d.diagonal());
-  p.in_image = in.image;
-  p.in_channel = as_int(in.channel);
-  p.in_row = as_int(in.row);
-  p.out_image = out.image;
-  p.out_channel = as_int(out.channel);
-  p.out_row = as_int(out.row);
-  p.alpha_out = d.alpha_strides[adjoint ? 1 : 0];
-  p.alpha_in = d.alpha_strides[adjoint ? 0 : 1];
+  p.alpha_out = d.alpha_strides[rows.adjoint ? 1 : 0];
+  p.alpha_in = d.alpha_strides[rows.adjoint ? 0 : 1];
   p.c_channel = d.c_strides[0];
   p.bias_stride = d.bias_stride;
   // Columns of c for up, left, right, down; the adjoint mirrors them. A single row has neither up nor down.
   const int two[] = {0, 1, 2, 3}, one[] = {0, 0, 1, 0}, last = 2 * d.dims - 1;
   for (int tap = 0; tap < 4; ++tap) {
     const int column = (d.dims == 2 ? two : one)[tap];
-    p.c_tap[tap] = (adjoint ? last - column : column) * d.c_strides[1];
+    p.c_tap[tap] = (rows.adjoint ? last - column : column) * d.c_strides[1];
   }
-  return p;
-}
-
-std::optional<RowsPlan> plan_rows(int tile_index, const RowsProblem& problem, const ConvDesc& d) {
-  const RowsTile& tile = rows_tiles[tile_index];
-  if (tile.channels < problem.in.channels) return {};
-  const RowsCut cut = cut_rows(tile, problem.height, problem.width, 16 / problem.element);
-  const std::int64_t blocks = ceil_div(problem.height, cut.rows_per_block);
-  const std::int64_t output_blocks = ceil_div(problem.out.channels, tile.block_outputs);
-  const std::int64_t chunks = rows_chunks(d.batch * cut.strips * output_blocks, problem.height, cut.rows_per_block);
-  RowsPlan rows;
-  rows.tile = tile_index;
-  rows.adjoint = problem.adjoint;
-  rows.copy_bytes = std::min(copy_bytes_of(problem.in, problem.width, problem.element),
-                             copy_bytes_of(problem.out, problem.width, problem.element));
-  RowsParameters& p = rows.parameters;
-  p = rows_parameters(problem, d);
-  p.slot_row = static_cast<std::int32_t>(cut.slot_row);
-  p.rows_per_block = static_cast<std::int32_t>(cut.rows_per_block);
-  p.strips = static_cast<std::int32_t>(cut.strips);
-  p.blocks = static_cast<std::int32_t>(blocks);
-  p.blocks_per_chunk = static_cast<std::int32_t>(ceil_div(blocks, chunks));
-  p.chunks = static_cast<std::int32_t>(ceil_div(blocks, p.blocks_per_chunk));
-  if (d.batch > most_blocks_x / (cut.strips * p.chunks) || output_blocks > most_blocks_yz) return {};
-  rows.launch.grid[0] = static_cast<std::uint32_t>(d.batch * cut.strips * p.chunks);
+  rows.launch.grid[0] = static_cast<std::uint32_t>(d.batch * units_per_image);
   rows.launch.grid[1] = static_cast<std::uint32_t>(output_blocks);
   rows.launch.block = static_cast<std::uint32_t>(tile.threads);
   rows.launch.shared_bytes = static_cast<std::uint32_t>(tile.shared_bytes);
   return rows;
 }
 
+// bf16 on tensor cores needs compute capability 8.0.
+bool runs_on(const RowsTile& tile, DType dtype, const DeviceFacts& device) {
+  const bool type = tile.kind == RowsKind::fma
+                        ? dtype == DType::f32
+                        : dtype == DType::f16 || (dtype == DType::bf16 && device.architecture >= 80);
+  return type && static_cast<std::size_t>(tile.shared_bytes) <= device.shared_bytes_per_block;
+}
+
 // The tile of the fewest channels that wastes least of its slots, the first of equals; nothing where none is any good.
-std::optional<RowsPlan> choose_rows(Operation operation, const ConvDesc& desc, const Arguments& a,
-                                    const DeviceFacts& device) {
-  ConvDesc d = desc;
+std::optional<RowsPlan> choose_rows(Operation operation, ConvDesc d, const Arguments& a, const DeviceFacts& device) {
   const Shapes shapes(d);
-  const std::optional<RowsProblem> problem = rows_problem(operation, d, a);
+  const bool adjoint = operation == Operation::backward_data;
+  const std::optional<RowsProblem> problem = rows_problem(d, adjoint ? a.dx : a.x, adjoint ? a.dy : a.y);
   if (!problem) return {};
-  constexpr double least_useful = 0.1;
+  const std::int32_t channels = (adjoint ? problem->y : problem->x).channels;
   double most_useful = least_useful;
   int best = -1;
   for (int i = 0; i < static_cast<int>(std::size(rows_tiles)); ++i) {
     const RowsTile& tile = rows_tiles[i];
-    if (tile.channels < problem->in.channels || !runs_on(tile, d.dtype, device)) continue;
+    if (tile.channels < channels || !runs_on(tile, d.dtype, device)) continue;
+    if (problem->channels_last != (tile.kind == RowsKind::last)) continue;
     if (best >= 0 && tile.channels > rows_tiles[best].channels) break;
-    const double useful = cut_rows(tile, problem->height, problem->width, 16 / problem->element).useful;
-    if (useful <= most_useful) continue;
-    most_useful = useful;
+    const double share = useful(cut_rows(*problem, tile.pixels), tile.pixels);
+    if (share <= most_useful) continue;
+    most_useful = share;
     best = i;
   }
-  return best < 0 ? std::nullopt : plan_rows(best, *problem, d);
+  return best < 0 ? std::nullopt : plan_rows(best, operation, *problem, d);
+}
+
+// A split is 32 row-blocks: at most 128 products are added one after the other, as many as the error bound allows. It
+// is a chunk of a large image, or several small images. Thirty million partial sums are enough, however.
+std::optional<RowsWeightPlan> plan_rows_weight(int tile_index, const RowsProblem& problem, const ConvDesc& d,
+                                               bool want_alpha, bool want_c) {
+  constexpr std::int64_t blocks_per_split = 32, most_sums = std::int64_t{1} << 25;
+  const WeightTileFacts& tile = weight_tiles[tile_index];
+  RowsWeightPlan weight;
+  weight.tile = tile_index;
+  weight.copy_bytes = problem.copy_bytes();
+  ReduceParameters& r = weight.reduce;
+  set_reduction(d, want_alpha, want_c, r, weight.reduction);
+  RowsWeightParameters& p = weight.parameters;
+  p.x = problem.x;
+  p.dy = problem.y;
+  p.cut = cut_rows(problem, tile.pixels);
+  set_chunks(p.cut, ceil_div(p.cut.blocks, blocks_per_split));
+  p.stencil_channels = want_c ? as_int(d.diagonal()) : 0;
+  p.taps = as_int(r.taps);
+  p.alpha_elements = r.alpha_elements;
+  p.elements = r.elements;
+  if (r.elements == 0 || r.elements > most_sums) return {};
+
+  const std::int64_t units_per_image = std::int64_t{p.cut.strips} * p.cut.chunks;
+  if (d.batch > narrow_limit / units_per_image) return {};
+  const std::int64_t units = d.batch * units_per_image;
+  const std::int64_t units_per_split = std::max(std::max<std::int64_t>(1, blocks_per_split / p.cut.blocks_per_chunk),
+                                                ceil_div(units, most_sums / r.elements));
+  p.units = as_int(units);
+  p.units_per_split = as_int(units_per_split);
+  r.splits = as_int(ceil_div(units, units_per_split));
+  const std::int64_t o_blocks = ceil_div(d.c_out, tile.channels), i_blocks = ceil_div(d.c_in, tile.channels);
+  if (o_blocks > most_blocks_yz || i_blocks > most_blocks_yz) return {};
+  weight.launch.grid[0] = static_cast<std::uint32_t>(r.splits);
+  weight.launch.grid[1] = static_cast<std::uint32_t>(o_blocks);
+  weight.launch.grid[2] = static_cast<std::uint32_t>(i_blocks);
+  weight.launch.block = static_cast<std::uint32_t>(tile.threads);
+  weight.launch.shared_bytes = static_cast<std::uint32_t>(tile.shared_bytes);
+  return weight;
+}
+
+// By the shape alone, so that the workspace is known before the device and the arrays are; every device has the shared
+// memory of these tiles. Of more channels than the largest tile has, several thread blocks take a part each.
+std::optional<RowsWeightPlan> choose_rows_weight(ConvDesc d, const Arguments& a, bool want_alpha, bool want_c) {
+  if (d.dtype != DType::f16 && d.dtype != DType::bf16) return {};
+  const Shapes shapes(d);
+  const std::optional<RowsProblem> problem = rows_problem(d, a.x, a.dy);
+  if (!problem || problem->channels_last) return {};
+  constexpr int last = static_cast<int>(std::size(weight_tiles)) - 1;
+  int tile = 0;
+  while (tile < last && weight_tiles[tile].channels < std::max(d.c_in, d.c_out)) ++tile;
+  const int pixels = weight_tiles[tile].pixels;
+  if (useful(cut_rows(*problem, pixels), pixels) < least_useful) return {};
+  return plan_rows_weight(tile, *problem, d, want_alpha, want_c);
 }
 
 }  // namespace
@@ -365,7 +430,16 @@ Plan make_plan(Operation operation, const ConvDesc& desc, const Arguments& argum
   Plan plan;
   plan.dtype = d.dtype;
   if (operation == Operation::backward_weight) {
-    plan_weight(d, arguments.dalpha != nullptr, arguments.dc != nullptr, plan);
+    const bool want_alpha = arguments.dalpha != nullptr, want_c = arguments.dc != nullptr;
+    const bool tensor = d.dtype == DType::f16 || device.architecture >= 80;
+    const std::optional<RowsWeightPlan> rows =
+        choice == Choice::generic || !tensor ? std::nullopt : choose_rows_weight(d, arguments, want_alpha, want_c);
+    if (rows) {
+      plan.steps = *rows;
+      plan.workspace_bytes = workspace_of(rows->reduce, d.dtype);
+    } else {
+      plan_weight(d, want_alpha, want_c, plan);
+    }
     return plan;
   }
   const std::optional<RowsPlan> rows =
@@ -378,21 +452,33 @@ Plan make_plan(Operation operation, const ConvDesc& desc, const Arguments& argum
   return plan;
 }
 
-std::optional<RowsPlan> plan_tile(int tile, Operation operation, const ConvDesc& desc, const Arguments& arguments) {
+std::optional<RowsPlan> plan_tile(int tile, Operation operation, const ConvDesc& desc, const Arguments& a) {
   ConvDesc d = with_short_steps(desc);
   const Shapes shapes(d);
-  const std::optional<RowsProblem> problem = rows_problem(operation, d, arguments);
-  return problem ? plan_rows(tile, *problem, d) : std::nullopt;
+  const bool adjoint = operation == Operation::backward_data;
+  const std::optional<RowsProblem> problem = rows_problem(d, adjoint ? a.dx : a.x, adjoint ? a.dy : a.y);
+  return problem ? plan_rows(tile, operation, *problem, d) : std::nullopt;
+}
+
+std::optional<RowsWeightPlan> plan_weight_tile(int tile, const ConvDesc& desc, const Arguments& a) {
+  ConvDesc d = with_short_steps(desc);
+  const Shapes shapes(d);
+  const std::optional<RowsProblem> problem = rows_problem(d, a.x, a.dy);
+  return problem && !problem->channels_last ? plan_rows_weight(tile, *problem, d, a.dalpha != nullptr, a.dc != nullptr)
+                                            : std::nullopt;
 }
 
 std::size_t most_workspace(Operation operation, const ConvDesc& desc) {
   if (operation != Operation::backward_weight) return 0;
+  const ConvDesc d = with_short_steps(desc);
   std::size_t most = 0;
   // Without one of the gradients there are fewer elements and therefore, perhaps, more splits.
   for (const auto& [want_alpha, want_c] : {std::pair{true, true}, {true, false}, {false, true}}) {
     Plan plan;
-    plan_weight(with_short_steps(desc), want_alpha, want_c, plan);
+    plan_weight(d, want_alpha, want_c, plan);
     most = std::max(most, plan.workspace_bytes);
+    const std::optional<RowsWeightPlan> rows = choose_rows_weight(d, Arguments{}, want_alpha, want_c);
+    if (rows) most = std::max(most, workspace_of(rows->reduce, d.dtype));
   }
   return most;
 }

@@ -54,6 +54,15 @@ struct RowsPlan {
   RowsParameters parameters;  // without the pointers
 };
 
+// Two launches: partial sums by a kernel of kernels.def, then their sum.
+struct RowsWeightPlan {
+  int tile = 0;  // its row in weight_tiles
+  int copy_bytes = 0;
+  LaunchShape launch, reduction;
+  RowsWeightParameters parameters;  // without the pointers
+  ReduceParameters reduce;
+};
+
 // Nothing to launch: there is no output element.
 struct EmptyPlan {};
 
@@ -63,7 +72,7 @@ struct TooLargePlan {};
 struct Plan {
   DType dtype = DType::f32;
   std::size_t workspace_bytes = 0;
-  std::variant<EmptyPlan, TooLargePlan, ApplyPlan, WeightPlan, RowsPlan> steps;
+  std::variant<EmptyPlan, TooLargePlan, ApplyPlan, WeightPlan, RowsPlan, RowsWeightPlan> steps;
 };
 
 // Which kernels a plan may choose from.
@@ -75,6 +84,9 @@ Plan make_plan(Operation operation, const ConvDesc& desc, const Arguments& argum
 
 // The launch of one row-marching tile, whatever make_plan would choose; nothing where the tile cannot take the call.
 std::optional<RowsPlan> plan_tile(int tile, Operation operation, const ConvDesc& desc, const Arguments& arguments);
+
+// The same of a tile of backward_weight.
+std::optional<RowsWeightPlan> plan_weight_tile(int tile, const ConvDesc& desc, const Arguments& arguments);
 
 // Enough for any device, and any arguments of the described arrays.
 std::size_t most_workspace(Operation operation, const ConvDesc& desc);

@@ -55,6 +55,20 @@ __device__ __forceinline__ void wait_for_copies() {
 #endif
 }
 
+// ---- 8 x 8 matrices of 16-bit elements from shared memory ---------------------------------------------------------
+//
+// Four of them; lane 8 i + r gives the address of row r (16 bytes) of matrix i. Lane 4 r + t gets the elements 2t and
+// 2t + 1 of row r of matrix i in to[i].
+__device__ __forceinline__ void load_matrices(std::uint32_t (&to)[4], const void* row) {
+#if defined(__CUDA_ARCH__)
+  const auto from = static_cast<std::uint32_t>(__cvta_generic_to_shared(row));
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
+               : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+               : "r"(from)
+               : "memory");
+#endif
+}
+
 // ---- products of small matrices on tensor cores -------------------------------------------------------------------
 //
 // sum (16 x 8) += a (16 x 16) b (16 x 8), by a warp. With g = lane / 4 and t = lane % 4 a lane holds, two neighbouring

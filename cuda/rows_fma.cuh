@@ -9,31 +9,6 @@
 
 namespace leancore::detail::cuda {
 
-// Where a lane's piece of four pixels lies in the slot and in the image.
-template <int pixels>
-struct PieceOfRow {
-  int offset;                   // bytes from the slot's channel
-  int above, below;             // bytes to the piece of the row above and below, within its slot
-  bool above_here, below_here;  // that slot is the current one
-  int row, column;              // in the row-block, in the image; the row is out of reach where there is no such pixel
-  bool first;                   // of its image row
-
-  __device__ PieceOfRow(const RowsParameters& p, const RowsUnit<pixels>& unit, int pixel) {
-    constexpr int element = 4, never = 1 << 29;
-    const int in_block = pixel / p.slot_row, in_row = pixel - in_block * p.slot_row;
-    const int used = p.rows_per_block * p.slot_row;
-    const bool exists = in_block < p.rows_per_block;
-    above_here = in_block > 0;
-    below_here = in_block + 1 < p.rows_per_block || !exists;
-    offset = 16 + pixel * element;
-    above = (!exists ? 0 : above_here ? -p.slot_row : used - p.slot_row) * element;
-    below = (!exists ? 0 : below_here ? p.slot_row : p.slot_row - used) * element;
-    column = unit.first_column + in_row;
-    row = exists && column < p.width ? in_block : never;
-    first = column == 0;
-  }
-};
-
 __device__ __forceinline__ float4 load_piece(const unsigned char* from) {
   return *reinterpret_cast<const float4*>(from);
 }
@@ -42,20 +17,21 @@ __device__ __forceinline__ float load_pixel(const unsigned char* from) {
 }
 
 template <typename Tile, int copy_bytes>
-__global__ void __launch_bounds__(Tile::threads) rows_fma(const RowsParameters p) {
+__global__ void __launch_bounds__(Tile::threads, 1) rows_fma(const RowsParameters p) {
   using Ring = typename Tile::Ring;
   extern __shared__ __align__(128) unsigned char shared[];
   const int thread = static_cast<int>(threadIdx.x), lane = thread % Tile::lanes, team = thread / Tile::lanes;
   const int first_output = static_cast<int>(blockIdx.y) * Tile::block_outputs;
-  const RowsUnit<Tile::pixels> unit(p, static_cast<int>(blockIdx.x));
-  const RowLoader<float, Tile::channels, Tile::pixels, Tile::ahead, Tile::threads, copy_bytes> loader(p, unit, thread);
+  const RowsUnit unit(p.cut, Tile::pixels, static_cast<int>(blockIdx.x));
+  using Loader = RowLoader<float, Ring, Tile::threads, copy_bytes, true>;
+  const Loader loader(p.cut, p.in, unit, thread);
 
   // Weights that there are not are zero, and so are the channels that they would be multiplied with.
   auto* alpha = reinterpret_cast<float*>(shared + Tile::alpha_offset);
   auto* c = reinterpret_cast<float*>(shared + Tile::c_offset);
   for (int i = thread; i < Tile::channels * Tile::block_outputs; i += Tile::threads) {
     const int k = i / Tile::block_outputs, o = first_output + i % Tile::block_outputs;
-    const bool exists = o < p.out_channels && k < p.in_channels;
+    const bool exists = o < p.out.channels && k < p.in.channels;
     alpha[i] = exists ? static_cast<const float*>(p.alpha)[o * p.alpha_out + k * p.alpha_in] : 0.0f;
   }
   for (int i = thread; i < Tile::block_outputs * 4; i += Tile::threads) {
@@ -63,26 +39,27 @@ __global__ void __launch_bounds__(Tile::threads) rows_fma(const RowsParameters p
     const std::int64_t tap = i % 4 == 0 ? p.c_tap[0] : i % 4 == 1 ? p.c_tap[1] : i % 4 == 2 ? p.c_tap[2] : p.c_tap[3];
     c[i] = o < p.stencil_channels ? static_cast<const float*>(p.c)[o * p.c_channel + tap] : 0.0f;
   }
-  loader.clear(shared);
+  Loader::clear(shared, p.in.channels, thread);
   __syncthreads();
 
   const float* team_alpha = alpha + team * Tile::outputs;
   const int team_output = first_output + team * Tile::outputs;
-  float* out =
-      static_cast<float*>(p.out) + unit.image * p.out_image + static_cast<std::int64_t>(team_output) * p.out_channel;
-  const PieceOfRow<Tile::pixels> piece(p, unit, lane * 4);
+  float* out = static_cast<float*>(const_cast<void*>(p.out.data)) + unit.image * p.out.image +
+               static_cast<std::int64_t>(team_output) * p.out.channel;
+  const PieceOfRow piece(p.cut, unit, lane * 4, 4);
+  const int offset = 16 + lane * 16;
   const auto compute = [&](int block, const unsigned char* above, const unsigned char* current,
                            const unsigned char* below) {
     float sum[Tile::outputs][4];
 #pragma unroll
     for (int o = 0; o < Tile::outputs; ++o) {
-      const bool biased = p.bias != nullptr && team_output + o < p.out_channels;
+      const bool biased = p.bias != nullptr && team_output + o < p.out.channels;
       const float bias = biased ? static_cast<const float*>(p.bias)[(team_output + o) * p.bias_stride] : 0.0f;
       sum[o][0] = sum[o][1] = sum[o][2] = sum[o][3] = bias;
     }
 #pragma unroll 8
     for (int k = 0; k < Tile::channels; ++k) {
-      const float4 x = load_piece(current + piece.offset + k * Ring::pitch);
+      const float4 x = load_piece(current + offset + k * Ring::pitch);
 #pragma unroll
       for (int o = 0; o < Tile::outputs; o += 4) {
         const float4 weights = *reinterpret_cast<const float4*>(team_alpha + k * Tile::block_outputs + o);
@@ -97,46 +74,46 @@ __global__ void __launch_bounds__(Tile::threads) rows_fma(const RowsParameters p
       }
     }
 
-    const int row = block * p.rows_per_block + piece.row;
-    const bool has_above = row > 0, has_below = row + 1 < p.height;
-    const unsigned char* at_above = (piece.above_here ? current : above) + piece.offset + piece.above;
-    const unsigned char* at_below = (piece.below_here ? current : below) + piece.offset + piece.below;
+    const int row = block * p.cut.rows_per_block + piece.row;
+    const bool has_above = row > 0, has_below = row + 1 < p.cut.height;
+    const unsigned char* at_above = (piece.above_here ? current : above) + offset + piece.above;
+    const unsigned char* at_below = (piece.below_here ? current : below) + offset + piece.below;
 #pragma unroll
     for (int o = 0; o < Tile::outputs; ++o) {
       const int channel = team_output + o;
       if (channel < p.stencil_channels) {  // the same for the whole team
         const float4 taps = *reinterpret_cast<const float4*>(c + (team * Tile::outputs + o) * 4);
-        const float4 centre = load_piece(current + piece.offset + channel * Ring::pitch);
+        const float4 centre = load_piece(current + offset + channel * Ring::pitch);
         const float4 up = load_piece(at_above + channel * Ring::pitch),
                      down = load_piece(at_below + channel * Ring::pitch);
-        const float left = load_pixel(current + piece.offset + channel * Ring::pitch - 4);
-        const float right = load_pixel(current + piece.offset + channel * Ring::pitch + 16);
+        const float left = load_pixel(current + offset + channel * Ring::pitch - 4);
+        const float right = load_pixel(current + offset + channel * Ring::pitch + 16);
         const float x[6] = {left, centre.x, centre.y, centre.z, centre.w, right};
         const float u[4] = {up.x, up.y, up.z, up.w}, d[4] = {down.x, down.y, down.z, down.w};
 #pragma unroll
         for (int e = 0; e < 4; ++e) {
-          const bool has_left = e > 0 || !piece.first;
-          const bool has_right = copy_bytes == 16 && e < 3 ? true : piece.column + e + 1 < p.width;
+          const bool has_left = e > 0 || piece.column > 0;
+          const bool has_right = copy_bytes == 16 && e < 3 ? true : piece.column + e + 1 < p.cut.width;
           if (has_above) sum[o][e] += taps.x * u[e];
           if (has_left) sum[o][e] += taps.y * x[e];
           if (has_right) sum[o][e] += taps.z * x[e + 2];
           if (has_below) sum[o][e] += taps.w * d[e];
         }
       }
-      if (row < unit.last_row && channel < p.out_channels) {
-        float* to = out + o * p.out_channel + row * p.out_row + piece.column;
+      if (row < unit.last_row && channel < p.out.channels) {
+        float* to = out + o * p.out.channel + row * p.out.row + piece.column;
         if constexpr (copy_bytes == 16) {
           *reinterpret_cast<float4*>(to) = make_float4(sum[o][0], sum[o][1], sum[o][2], sum[o][3]);
         } else {
 #pragma unroll
           for (int e = 0; e < 4; ++e) {
-            if (piece.column + e < p.width) to[e] = sum[o][e];
+            if (piece.column + e < p.cut.width) to[e] = sum[o][e];
           }
         }
       }
     }
   };
-  march<Ring, Tile::ahead>(
+  march<Ring>(
       shared, unit.first_block, unit.last_block, [&](int block, unsigned char* slot) { loader.load(block, slot); },
       compute);
 }

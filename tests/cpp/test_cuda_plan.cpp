@@ -3,6 +3,7 @@
 #include "plan.hpp"
 
 #include "support.hpp"
+#include "tiles.hpp"
 
 namespace {
 
@@ -13,7 +14,7 @@ using leancore::detail::Arguments;
 namespace cuda = leancore::detail::cuda;
 
 // Never read.
-const char somewhere[64] = {};
+alignas(16) const char somewhere[64] = {};
 
 Arguments arguments_of(bool want_alpha, bool want_c) {
   Arguments a;
@@ -87,24 +88,111 @@ void check(const cuda::WeightPlan& plan, const ConvDesc& d, bool want_alpha, boo
   CHECK(plan.launch.grid[1] == static_cast<std::uint32_t>(r.splits), "%s", test::describe(d).c_str());
 }
 
+// Every pixel of an image belongs to one place of one slot of one thread block.
+void check_cut(const cuda::RowsCut& cut, int pixels, bool channels_last, const ConvDesc& d) {
+  const std::int64_t piece = channels_last ? 1 : 16 / info(d.dtype).size;
+  const std::string text = test::describe(d);
+  CHECK(cut.height == (d.dims == 2 ? d.extents[0] : 1) && cut.width == d.extents[d.dims - 1], "%s", text.c_str());
+  CHECK(cut.slot_row % piece == 0 && cut.rows_per_block >= 1 && cut.rows_per_block * cut.slot_row <= pixels,
+        "%d rows of %d, %s", cut.rows_per_block, cut.slot_row, text.c_str());
+  CHECK(cut.strips == 1 ? cut.slot_row >= cut.width
+                        : cut.rows_per_block == 1 && cut.slot_row == pixels && (cut.strips - 1) * pixels < cut.width &&
+                              cut.strips * pixels >= cut.width,
+        "%d strips, %s", cut.strips, text.c_str());
+  CHECK((cut.blocks - 1) * cut.rows_per_block < cut.height && cut.blocks * cut.rows_per_block >= cut.height,
+        "%d row-blocks, %s", cut.blocks, text.c_str());
+  CHECK((cut.chunks - 1) * cut.blocks_per_chunk < cut.blocks && cut.chunks * cut.blocks_per_chunk >= cut.blocks,
+        "%d chunks, %s", cut.chunks, text.c_str());
+}
+
+// Vectors of so many bytes, along rows or along channels.
+void check_side(const cuda::RowsSide& side, const ConvDesc& d, bool channels_last, int bytes) {
+  const std::int64_t size = info(d.dtype).size, inner = channels_last ? side.column : side.channel;
+  const std::int64_t contiguous = channels_last ? side.channel : side.column;
+  const std::int64_t length = channels_last ? side.channels : d.extents[d.dims - 1];
+  CHECK(length == 1 || contiguous == 1, "%s", test::describe(d).c_str());
+  for (const std::int64_t stride : {side.image, inner, std::int64_t{side.row}, length}) {
+    CHECK(stride >= 0 && stride * size % bytes == 0, "stride %ld for vectors of %d bytes, %s",
+          static_cast<long>(stride), bytes, test::describe(d).c_str());
+  }
+}
+
+void check(const cuda::RowsPlan& plan, const ConvDesc& d, const cuda::DeviceFacts& device) {
+  const cuda::RowsTile& tile = cuda::rows_tiles[plan.tile];
+  const cuda::RowsParameters& p = plan.parameters;
+  const bool last = tile.kind == cuda::RowsKind::last;
+  check_cut(p.cut, tile.pixels, last, d);
+  check_side(p.in, d, last, last ? 16 : plan.copy_bytes);
+  check_side(p.out, d, last, last ? 8 : plan.copy_bytes);
+  CHECK(p.in.channels == (plan.adjoint ? d.c_out : d.c_in) && p.in.channels <= tile.channels, "%s %s", tile.name,
+        test::describe(d).c_str());
+  CHECK(p.out.channels == (plan.adjoint ? d.c_in : d.c_out) &&
+            std::int64_t{plan.launch.grid[1]} * tile.block_outputs >= p.out.channels,
+        "%s %s", tile.name, test::describe(d).c_str());
+  CHECK(plan.launch.grid[0] == d.batch * p.cut.strips * p.cut.chunks, "%s", test::describe(d).c_str());
+  CHECK(tile.kind == cuda::RowsKind::fma
+            ? d.dtype == DType::f32
+            : d.dtype == DType::f16 || (d.dtype == DType::bf16 && device.architecture >= 80),
+        "%s on %d, %s", tile.name, device.architecture, test::describe(d).c_str());
+}
+
+void check(const cuda::RowsWeightPlan& plan, const ConvDesc& d, const cuda::DeviceFacts& device, bool want_alpha,
+           bool want_c) {
+  const cuda::WeightTileFacts& tile = cuda::weight_tiles[plan.tile];
+  const cuda::RowsWeightParameters& p = plan.parameters;
+  check_cut(p.cut, tile.pixels, false, d);
+  check_side(p.x, d, false, plan.copy_bytes);
+  check_side(p.dy, d, false, plan.copy_bytes);
+  CHECK(d.dtype == DType::f16 || device.architecture >= 80, "bf16 on %d", device.architecture);
+  CHECK(p.units == d.batch * p.cut.strips * p.cut.chunks, "%s", test::describe(d).c_str());
+  CHECK((plan.reduce.splits - 1) * std::int64_t{p.units_per_split} < p.units &&
+            plan.reduce.splits * std::int64_t{p.units_per_split} >= p.units,
+        "%d splits of %d, %s", plan.reduce.splits, p.units_per_split, test::describe(d).c_str());
+  CHECK(plan.launch.grid[0] == static_cast<std::uint32_t>(plan.reduce.splits) &&
+            std::int64_t{plan.launch.grid[1]} * tile.channels >= d.c_out &&
+            std::int64_t{plan.launch.grid[2]} * tile.channels >= d.c_in,
+        "%s", test::describe(d).c_str());
+  CHECK(plan.reduce.alpha_elements == (want_alpha ? d.c_in * d.c_out : 0) &&
+            plan.reduce.elements - plan.reduce.alpha_elements == (want_c ? d.diagonal() * 2 * d.dims : 0),
+        "%s", test::describe(d).c_str());
+  CHECK(p.stencil_channels == (want_c ? d.diagonal() : 0) && p.elements == plan.reduce.elements &&
+            p.alpha_elements == plan.reduce.alpha_elements,
+        "%s", test::describe(d).c_str());
+}
+
+long tiled = 0;  // plans that are not generic
+
 void check(const ConvDesc& d) {
   for (const Operation operation : {Operation::forward, Operation::backward_data, Operation::backward_weight}) {
     const std::size_t announced = cuda::most_workspace(operation, d);
     for (const cuda::DeviceFacts& device : devices) {
       for (const auto& [want_alpha, want_c] : {std::pair{true, true}, {true, false}, {false, true}}) {
-        const cuda::Plan plan =
-            cuda::make_plan(operation, d, arguments_of(want_alpha, want_c), device, cuda::Choice::generic);
-        CHECK(plan.workspace_bytes <= announced, "%zu of %zu, %s", plan.workspace_bytes, announced,
-              test::describe(d).c_str());
-        CHECK(!std::holds_alternative<cuda::TooLargePlan>(plan.steps), "%s", test::describe(d).c_str());
-        if (const auto* apply = std::get_if<cuda::ApplyPlan>(&plan.steps)) {
-          check_launch(apply->launch, device, d);
-          check(*apply, d);
-        }
-        if (const auto* weight = std::get_if<cuda::WeightPlan>(&plan.steps)) {
-          if (weight->reduce.splits > 0) check_launch(weight->launch, device, d);
-          check_launch(weight->reduction, device, d);
-          check(*weight, d, want_alpha, want_c);
+        for (const cuda::Choice choice : {cuda::Choice::all, cuda::Choice::generic}) {
+          const cuda::Plan plan = cuda::make_plan(operation, d, arguments_of(want_alpha, want_c), device, choice);
+          CHECK(plan.workspace_bytes <= announced, "%zu of %zu, %s", plan.workspace_bytes, announced,
+                test::describe(d).c_str());
+          CHECK(!std::holds_alternative<cuda::TooLargePlan>(plan.steps), "%s", test::describe(d).c_str());
+          if (const auto* apply = std::get_if<cuda::ApplyPlan>(&plan.steps)) {
+            check_launch(apply->launch, device, d);
+            check(*apply, d);
+          }
+          if (const auto* weight = std::get_if<cuda::WeightPlan>(&plan.steps)) {
+            if (weight->reduce.splits > 0) check_launch(weight->launch, device, d);
+            check_launch(weight->reduction, device, d);
+            check(*weight, d, want_alpha, want_c);
+          }
+          if (const auto* rows = std::get_if<cuda::RowsPlan>(&plan.steps)) {
+            check_launch(rows->launch, device, d);
+            check(*rows, d, device);
+          }
+          if (const auto* weight = std::get_if<cuda::RowsWeightPlan>(&plan.steps)) {
+            check_launch(weight->launch, device, d);
+            check_launch(weight->reduction, device, d);
+            check(*weight, d, device, want_alpha, want_c);
+          }
+          const bool generic = plan.steps.index() <= 3;
+          CHECK(choice == cuda::Choice::all || generic, "%s", test::describe(d).c_str());
+          tiled += generic ? 0 : 1;
         }
       }
     }
@@ -152,6 +240,32 @@ void check_workspace() {
   }
 }
 
+// The layers of the paper's Figure 1 are run by tiled kernels where they have few enough channels.
+void check_layers() {
+  for (const auto& [channels, side] : {std::pair<int, int>{16, 512}, {32, 256}, {64, 128}, {128, 64}}) {
+    for (const DType dtype : {DType::f32, DType::f16, DType::bf16}) {
+      const ConvDesc d = square(dtype, 64, channels, channels, side);
+      check(d);
+      const cuda::Plan plan =
+          cuda::make_plan(Operation::forward, d, arguments_of(true, true), devices[1], cuda::Choice::all);
+      const bool tile = std::holds_alternative<cuda::RowsPlan>(plan.steps);
+      CHECK(tile == (dtype != DType::f32 || channels <= 64), "%s", test::describe(d).c_str());
+      const cuda::Plan weight =
+          cuda::make_plan(Operation::backward_weight, d, arguments_of(true, true), devices[1], cuda::Choice::all);
+      CHECK(std::holds_alternative<cuda::RowsWeightPlan>(weight.steps) == (dtype != DType::f32), "%s",
+            test::describe(d).c_str());
+      ConvDesc last = d;
+      leancore::set_channels_last(last);
+      check(last);
+      const cuda::Plan last_plan =
+          cuda::make_plan(Operation::backward_data, last, arguments_of(true, true), devices[1], cuda::Choice::all);
+      const auto* rows = std::get_if<cuda::RowsPlan>(&last_plan.steps);
+      CHECK(dtype == DType::f32 ? rows == nullptr : rows && cuda::rows_tiles[rows->tile].kind == cuda::RowsKind::last,
+            "%s", test::describe(last).c_str());
+    }
+  }
+}
+
 }  // namespace
 
 int main() {
@@ -166,5 +280,7 @@ int main() {
   }
   check_large();
   check_workspace();
+  check_layers();
+  CHECK(tiled > 1000, "only %ld plans with tiled kernels", tiled);
   return test::summary("cuda plan");
 }

@@ -1,6 +1,7 @@
 // Rounding errors of every CUDA implementation stay within the bounds that follow from the number of terms.
 #include "../cpp/bounds.hpp"
 #include "support.hpp"
+#include "topics.hpp"
 
 namespace {
 
@@ -40,8 +41,7 @@ void long_sums(std::int64_t length) {
 
 }  // namespace
 
-int main() {
-  test::require_device();
+int test_cuda::bounds() {
   test::Random random(78);
   for (int round = 0; round < test::rounds(4); ++round) {
     for (const test::Data data : test::all_data) {

@@ -1,5 +1,6 @@
 // Calls that cannot be run say so, and touch nothing.
 #include "support.hpp"
+#include "topics.hpp"
 
 namespace {
 
@@ -13,8 +14,7 @@ void check_message(const Status& status, StatusCode code, const char* part) {
 
 }  // namespace
 
-int main() {
-  test::require_device();
+int test_cuda::errors() {
   const std::int64_t extents[] = {4, 5};
   const leancore::ConvDesc d = leancore::compact_desc(leancore::DType::f32, 2, 1, 3, 3, extents);
   const test::Arrays<float> host(d);

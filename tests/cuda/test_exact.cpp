@@ -2,6 +2,7 @@
 // exact in fp32 in any order (of 16-bit results, the exact sum rounded once): over random shapes in 1-D to 4-D, all
 // types, operations, layouts, strides and dilations, subsets of the gradients, aligned and unaligned memory.
 #include "support.hpp"
+#include "topics.hpp"
 
 namespace {
 
@@ -34,8 +35,7 @@ void compare(leancore::ConvDesc d, test::Random& random) {
 
 }  // namespace
 
-int main() {
-  test::require_device();
+int test_cuda::exact() {
   test::Random random(20261125);
   for (int round = 0; round < test::rounds(40); ++round) {
     test::for_each_type(

@@ -1,6 +1,8 @@
 // NaN and infinities go where the definition sends them, and nowhere else: every product of elements that exist is
-// evaluated, a neighbour outside the image is not multiplied.
+// evaluated, a neighbour outside the image is not multiplied. Except on tensor cores, which only 16-bit types are run
+// on: there the zeros of diagonal matrices, and outside of the image, are multiplied too, and more results may be NaN.
 #include "support.hpp"
+#include "topics.hpp"
 
 namespace {
 
@@ -26,8 +28,10 @@ void compare(test::Random& random) {
     const std::vector<T> expected = test::compute(operation, d, in, true, test::forced("reference"));
     for (const char* name : test::cuda_implementations(operation, d)) {
       const std::vector<T> got = test::compute_on_device(operation, d, in, true, test::on_device(name));
+      const bool tensor_cores = sizeof(T) == 2 && std::strcmp(name, "cuda") == 0;
       for (std::size_t i = 0; i < got.size(); ++i) {
-        CHECK(same(got[i], expected[i]), "%s %s element %zu: %g, expected %g, %s", name,
+        const bool more = tensor_cores && std::isnan(static_cast<double>(got[i]));
+        CHECK(more || same(got[i], expected[i]), "%s %s element %zu: %g, expected %g, %s", name,
               leancore::operation_names[static_cast<int>(operation)], i, static_cast<double>(got[i]),
               static_cast<double>(expected[i]), test::describe(d).c_str());
       }
@@ -37,8 +41,7 @@ void compare(test::Random& random) {
 
 }  // namespace
 
-int main() {
-  test::require_device();
+int test_cuda::nonfinite() {
   test::Random random(11);
   for (int round = 0; round < test::rounds(12); ++round) {
     test::for_each_type([&]<typename T>() { compare<T>(random); });

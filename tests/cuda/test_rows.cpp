@@ -2,11 +2,13 @@
 // several chunks, ragged channels and widths, unaligned memory, gaps between rows, channels and images; both
 // directions.
 #include <map>
+#include <optional>
 
 #include "../cpp/bounds.hpp"
 #include "launch.cuh"
 #include "support.hpp"
 #include "tiles.hpp"
+#include "topics.hpp"
 
 namespace {
 
@@ -59,28 +61,31 @@ void compare(int tile, leancore::ConvDesc d, std::int64_t shift, bool exact, tes
   }
 }
 
+// batch, c_in, c_out, height, width
+struct Shape {
+  std::int64_t batch, c_in, c_out, extents[2];
+};
+
 template <typename T>
-void check_tile(int tile, test::Random& random) {
+void check_rows(int tile, test::Random& random) {
   const cuda::RowsTile& t = cuda::rows_tiles[tile];
   const std::int64_t pixels = t.pixels, most = t.channels;
-  // batch, c_in, c_out, height, width
-  const std::int64_t shapes[][5] = {
-      {1, most, most, 5, pixels},              // one row fills the slot
-      {2, most - 3, most, 40, 8},              // several rows side by side, several chunks
-      {1, most, most + 5, 3, 2 * pixels + 8},  // strips; more outputs than a thread block has
-      {1, 5, most, 34, pixels / 2 + 4},        // few channels; rows that do not fill the slot
-      {1, most, 3, 7, 13},                     // odd width
-      {2, most - 1, 7, 2, pixels + 6},         // strips, width even only
-      {1, 7, 11, 1, pixels + 1},               // one row, strips, odd width
-      {3, 1, 1, 9, 1},
+  const Shape shapes[] = {
+      {1, most, most, {5, pixels}},                                     // one row fills the slot
+      {2, most - 3, most, {40, 8}},                                     // several rows side by side, several chunks
+      {1, most, std::min<std::int64_t>(most, 5), {3, 2 * pixels + 8}},  // strips
+      {1, 5, most, {34, pixels / 2 + 4}},                               // rows that do not fill the slot
+      {1, most, 3, {7, 13}},                                            // odd width
+      {2, most - 1, 7, {2, pixels + 6}},                                // strips, width even only
+      {1, 7, 11, {1, pixels + 1}},                                      // one row, strips, odd width
+      {3, 1, 1, {9, 1}},
   };
-  for (const auto& s : shapes) {
+  for (const Shape& s : shapes) {
     for (const std::int64_t gap : {0, 8, 3}) {
       if (gap != 0 && random.integer(0, 2) != 0) continue;
-      leancore::ConvDesc d =
-          leancore::compact_desc(test::dtype_of<T>, 2, s[0], s[1], std::min<std::int64_t>(s[2], most), s + 3);
-      leave_gaps(d.x_strides, d.c_in, s[3], s[4], gap);
-      leave_gaps(d.y_strides, d.c_out, s[3], s[4], gap);
+      leancore::ConvDesc d = leancore::compact_desc(test::dtype_of<T>, 2, s.batch, s.c_in, s.c_out, s.extents);
+      leave_gaps(d.x_strides, d.c_in, s.extents[0], s.extents[1], gap);
+      leave_gaps(d.y_strides, d.c_out, s.extents[0], s.extents[1], gap);
       const std::int64_t shift = random.integer(0, 2) == 0 ? random.integer(1, 3) : 0;
       compare<T>(tile, d, shift, random.integer(0, 2) != 0, random);
     }
@@ -90,10 +95,36 @@ void check_tile(int tile, test::Random& random) {
   compare<T>(tile, leancore::compact_desc(test::dtype_of<T>, 1, 2, most, most, length), 0, true, random);
 }
 
+template <typename T>
+void check_last(int tile, test::Random& random) {
+  const cuda::RowsTile& t = cuda::rows_tiles[tile];
+  const std::int64_t pixels = t.pixels, most = t.channels;
+  const Shape shapes[] = {
+      {1, most, most, {5, pixels}},        // one row fills the slot
+      {2, most - 8, most, {40, 7}},        // several rows side by side, several chunks
+      {1, most, 8, {3, 2 * pixels + 3}},   // strips
+      {1, 8, most, {34, pixels / 2 + 1}},  // rows that do not fill the slot
+      {2, most, most, {1, pixels + 1}},    // one row, strips
+      {1, 8, 8, {3, 2}},
+  };
+  for (const Shape& s : shapes) {
+    if (s.c_in == 0) continue;
+    leancore::ConvDesc d = leancore::compact_desc(test::dtype_of<T>, 2, s.batch, s.c_in, s.c_out, s.extents);
+    leancore::set_channels_last(d);
+    if (random.integer(0, 1) != 0) {  // a slice of the channels of a larger array
+      for (const int axis : {0, 2, 3}) d.x_strides[axis] += 8 * d.x_strides[axis] / d.c_in;
+    }
+    compare<T>(tile, d, random.integer(0, 2) == 0 ? 8 : 0, random.integer(0, 2) != 0, random);
+  }
+  const std::int64_t length[] = {pixels + 20};
+  leancore::ConvDesc row = leancore::compact_desc(test::dtype_of<T>, 1, 2, most, most, length);
+  leancore::set_channels_last(row);
+  compare<T>(tile, row, 0, true, random);
+}
+
 }  // namespace
 
-int main() {
-  test::require_device();
+int test_cuda::rows() {
   test::Random random(13);
   int shared_bytes = 0;
   REQUIRE_CUDA(cudaDeviceGetAttribute(&shared_bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, 0));
@@ -104,11 +135,18 @@ int main() {
                   t.shared_bytes);
       continue;
     }
-    if (t.tensor) {
-      check_tile<test::f16>(tile, random);
-      check_tile<test::bf16>(tile, random);
-    } else {
-      check_tile<float>(tile, random);
+    switch (t.kind) {
+      case cuda::RowsKind::fma:
+        check_rows<float>(tile, random);
+        break;
+      case cuda::RowsKind::tensor:
+        check_rows<test::f16>(tile, random);
+        check_rows<test::bf16>(tile, random);
+        break;
+      case cuda::RowsKind::last:
+        check_last<test::f16>(tile, random);
+        check_last<test::bf16>(tile, random);
+        break;
     }
     std::printf("%s: %d cases\n", t.name, cases[tile]);
   }

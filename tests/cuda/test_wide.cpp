@@ -1,6 +1,7 @@
 // The kernels that count in 64 bits give the same bits as those that count in 32, on arrays that both can take.
 #include "launch.cuh"
 #include "support.hpp"
+#include "topics.hpp"
 
 namespace {
 
@@ -41,8 +42,7 @@ std::vector<T> run(Operation operation, const leancore::ConvDesc& d, const test:
 
 }  // namespace
 
-int main() {
-  test::require_device();
+int test_cuda::wide() {
   test::Random random(12);
   for (int round = 0; round < test::rounds(10); ++round) {
     test::for_each_type([&]<typename T>() {

@@ -7,6 +7,7 @@
 #include <iterator>
 #include <optional>
 #include <string_view>
+#include <vector>
 
 #include "dlpack_import.hpp"
 #include "errors.hpp"
@@ -78,18 +79,22 @@ Geometry geometry_of(const char* function, const Array& array, nb::handle stride
   return geometry;
 }
 
-// The given output, or a new one of the shape that the descriptor asks for.
-nb::object output(nb::handle out, nb::handle allocate, Output which, const ConvDesc& desc) {
-  if (!out.is_none()) return nb::borrow(out);
-  std::int64_t shape[max_axes];
-  const int axes = output_shape(which, desc, shape);
+nb::object shape_tuple(int axes, const std::int64_t* shape) {
   nb::object tuple = nb::steal(PyTuple_New(axes));
   if (!tuple.is_valid()) throw nb::python_error();
   for (int axis = 0; axis < axes; ++axis) {
     PyObject* extent = PyLong_FromLongLong(shape[axis]);
     if (extent == nullptr || PyTuple_SetItem(tuple.ptr(), axis, extent) != 0) throw nb::python_error();
   }
-  return allocate(tuple);
+  return tuple;
+}
+
+// The given output, or a new one of the shape that the descriptor asks for.
+nb::object output(nb::handle out, nb::handle allocate, Output which, const ConvDesc& desc) {
+  if (!out.is_none()) return nb::borrow(out);
+  std::int64_t shape[max_axes];
+  const int axes = output_shape(which, desc, shape);
+  return allocate(shape_tuple(axes, shape));
 }
 
 // Scratch memory on the device of the arrays, from their framework: it knows when the memory may be used again.
@@ -309,6 +314,54 @@ nb::object py_backward(nb::handle x, nb::handle dy, nb::handle alpha, nb::handle
   return nb::make_tuple(dx, dalpha, dc);
 }
 
+// Numbers of all groups one after the other, from a sequence of sequences.
+std::vector<std::int64_t> offsets_of(nb::handle offsets, int dims) {
+  static constexpr ArgumentName name{"shift", "offsets"};
+  nb::object groups = converted(PySequence_Tuple(offsets.ptr()), name);
+  const Py_ssize_t count = PyTuple_Size(groups.ptr());
+  if (count == 0) {
+    raise(fail(StatusCode::invalid_argument, "%s: %s is empty, expected at least one", name.function, name.argument));
+  }
+  std::vector<std::int64_t> result(static_cast<std::size_t>(count * dims));
+  for (Py_ssize_t g = 0; g < count; ++g) {
+    std::int64_t offset[max_dims];
+    const int length = integers(PyTuple_GetItem(groups.ptr(), g), name, max_dims, offset);
+    if (length != dims) {
+      raise(fail(StatusCode::invalid_argument, "%s: entry %lld of %s has %d numbers, expected %d as x has spatial axes",
+                 name.function, static_cast<long long>(g), name.argument, length, dims));
+    }
+    std::copy_n(offset, dims, result.begin() + g * dims);
+  }
+  return result;
+}
+
+nb::object py_shift(nb::handle x, nb::handle offsets, nb::handle out, nb::handle allocate) {
+  ImportedArray x_in, y_out;
+  WorkStream default_stream{nb::int_(0)};  // for the export of CUDA arrays, which are refused further down
+  x_in.import(x, {"shift", "x"}, default_stream);
+  ShiftDesc desc;
+  raise_if_failed(describe_shift(x_in.view(), desc));
+  std::vector<std::int64_t> numbers;
+  if (!offsets.is_none()) {
+    numbers = offsets_of(offsets, desc.dims);
+    desc.offsets = numbers.data();
+    desc.groups = static_cast<std::int64_t>(numbers.size()) / desc.dims;
+  }
+  nb::object y = nb::borrow(out);
+  if (out.is_none()) y = allocate(shape_tuple(x_in.view().ndim, x_in.view().shape));
+  y_out.import(y, {"shift", "out (y)"}, default_stream);
+  raise_if_failed(bind_shift_output(y_out.view(), desc));
+  Context context;
+  context.device = x_in.view().device;
+  Status status;
+  {
+    nb::gil_scoped_release release;
+    status = shift(desc, x_in.view().data, y_out.view().data, context);
+  }
+  raise_if_failed(status);
+  return y;
+}
+
 nb::dict xla_handlers() {
   nb::dict result;
   for (const XlaHandler& handler : xla_handler_table()) {
@@ -397,6 +450,13 @@ NB_MODULE(_core, m) {
           "implementation: str | None = None, stream: int | None = None) -> tuple[typing.Any, typing.Any, typing.Any]"),
       "(dx, dalpha, dc), written to the triple out, or to allocate(shape) for dx and allocate_weights(shape) for "
       "dalpha and then for dc.");
+
+  m.def("shift", &py_shift, "x"_a.none(), "offsets"_a.none() = nb::none(), "out"_a.none() = nb::none(),
+        "allocate"_a.none() = nb::none(),
+        nb::sig("def shift(x: object, offsets: collections.abc.Sequence[collections.abc.Sequence[int]] | None = None, "
+                "out: object | None = None, allocate: collections.abc.Callable[[tuple[int, ...]], object] | None = "
+                "None) -> typing.Any"),
+        "y, written to out, or to allocate(shape) when out is None.");
 
   m.def("xla_handlers", &xla_handlers, nb::sig("def xla_handlers() -> dict[str, object]"),
         "The operations as functions of XLA's foreign function interface, for jax.ffi.register_ffi_target.");

@@ -23,15 +23,17 @@ from torch import nn
 
 from export_onnx import export
 from leancore.torch.models import create_model
-from leancore.torch.train.data import DataSet, TrainBatches, load_data, test_batches
+from leancore.torch.train.data import DataSet, load_data, steps_per_epoch, test_batches, train_batches
 
 
 def train(model: nn.Module, data: DataSet, epochs: int) -> None:
-    batches = TrainBatches(data, 100, augment=True, seed=0)
     optimizer = torch.optim.AdamW(model.parameters())
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-2, epochs=epochs, steps_per_epoch=len(batches))
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, 2e-2, epochs=epochs, steps_per_epoch=steps_per_epoch(data, 100)
+    )
     model.train()
-    for _ in range(epochs):
+    for epoch in range(epochs):
+        batches = train_batches(data, batch_size=100, seed=0, epoch=epoch, augmentation=data.augmentation)
         for images, labels in batches:
             optimizer.zero_grad()
             F.cross_entropy(model(images), labels).backward()
@@ -71,7 +73,7 @@ def main() -> None:
     import onnxruntime
 
     torch.manual_seed(0)
-    data = load_data(None)
+    data = load_data("digits")
     model = create_model("lean_resnet_digits" if options.quick else "lean_resnet_a", in_channels=1)
     train(model, data, 1 if options.quick else options.epochs)
     model.eval()
@@ -81,7 +83,7 @@ def main() -> None:
         folder = Path(name)
         images = next(iter(test_batches(data, len(data.test))))[0]
         export(model, images[:2], folder / "float.onnx")
-        calibration = TrainBatches(data, 100, augment=False, seed=0)
+        calibration = train_batches(data, batch_size=100, seed=0, epoch=0)
         quantize(folder / "float.onnx", folder / "int8.onnx", (batch.numpy() for batch, _ in calibration))
 
         with torch.no_grad():

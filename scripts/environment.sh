@@ -1,6 +1,6 @@
 # Sourced by the other scripts: a virtual environment, in $LEANCORE_VENV, by default .venv beside the README.
 #
-#   make_environment EXTRAS   with torch and the given extras of this checkout, e.g. train, or dev,train
+#   make_environment EXTRAS   with torch and the given extras of this checkout, e.g. train, or dev,zoo
 #   make_build_tools          with CMake and Ninja, and on the PATH
 export OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-PASSIVE}" PIP_DISABLE_PIP_VERSION_CHECK=1
 
@@ -28,8 +28,11 @@ make_venv() {
 
 make_environment() {
   make_venv
-  # torch before anything that depends on it, so that the pin decides which one is installed.
-  "$venv/bin/pip" install --quiet -r constraints.txt
+  # These before anything that depends on them, so that the pins decide which ones are installed; and in one call, since
+  # a torchvision is made for one torch.
+  local pinned=(torch)
+  [[ ",$1," != *,zoo,* ]] || pinned+=(torchvision)
+  "$venv/bin/pip" install --quiet -c constraints.txt "${pinned[@]}"
   "$venv/bin/pip" install --quiet -c constraints.txt ".[$1]"
 }
 

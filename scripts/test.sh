@@ -4,8 +4,10 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/environment.sh
-make_environment dev,train
+make_environment dev,train,zoo,examples
 make_build_tools
+# A head volume for an example; where it cannot be had, the example's test is skipped and says so.
+[ -e /usr/share/mricron/templates/ch2.nii.gz ] || install_packages mricron-data || true
 build="$(mktemp -d)"
 trap 'rm -rf "$build"' EXIT
 

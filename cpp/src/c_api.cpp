@@ -4,11 +4,13 @@
 #include "leancore/conv.hpp"
 #include "leancore/leancore.h"
 #include "leancore/runtime.hpp"
+#include "leancore/shift.hpp"
 
 namespace {
 
 using leancore::Context;
 using leancore::ConvDesc;
+using leancore::ShiftDesc;
 using leancore::Status;
 
 // The structures are passed by copying their bytes: their layouts must agree.
@@ -19,6 +21,10 @@ static_assert(offsetof(ConvDesc, x_strides) == offsetof(leancore_conv_desc, x_st
 static_assert(offsetof(ConvDesc, bias_stride) == offsetof(leancore_conv_desc, bias_stride));
 static_assert(offsetof(ConvDesc, dc_strides) == offsetof(leancore_conv_desc, dc_strides));
 static_assert(offsetof(ConvDesc, stencil) == offsetof(leancore_conv_desc, stencil));
+static_assert(sizeof(ShiftDesc) == sizeof(leancore_shift_desc));
+static_assert(offsetof(ShiftDesc, extents) == offsetof(leancore_shift_desc, extents));
+static_assert(offsetof(ShiftDesc, y_strides) == offsetof(leancore_shift_desc, y_strides));
+static_assert(offsetof(ShiftDesc, offsets) == offsetof(leancore_shift_desc, offsets));
 static_assert(sizeof(Context) == sizeof(leancore_context));
 static_assert(offsetof(Context, workspace) == offsetof(leancore_context, workspace));
 static_assert(offsetof(Context, implementation) == offsetof(leancore_context, implementation));
@@ -71,6 +77,11 @@ leancore_status leancore_backward_weight(const leancore_conv_desc* desc, const v
 leancore_status leancore_backward(const leancore_conv_desc* desc, const void* x, const void* dy, const void* alpha,
                                   const void* c, void* dx, void* dalpha, void* dc, const leancore_context* context) {
   return to_c(leancore::backward(from_c(desc), x, dy, alpha, c, dx, dalpha, dc, from_c(context)));
+}
+
+leancore_status leancore_shift(const leancore_shift_desc* desc, const void* x, void* y,
+                               const leancore_context* context) {
+  return to_c(leancore::shift(std::bit_cast<ShiftDesc>(*desc), x, y, from_c(context)));
 }
 
 const char* leancore_version(void) {

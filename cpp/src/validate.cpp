@@ -46,6 +46,15 @@ struct Operand {
   Footprint footprint;
 };
 
+// (batch, channels, spatial axes)
+Footprint image_of(int dims, std::int64_t batch, std::int64_t channels, const std::int64_t* extents,
+                   const std::int64_t* strides) {
+  Footprint f{0, dims + 2, {batch, channels}, {}};
+  std::copy_n(extents, dims, f.shape + 2);
+  std::copy_n(strides, f.axes, f.strides);
+  return f;
+}
+
 // The arrays of an operation, the inputs first.
 class Operands {
  public:
@@ -99,10 +108,7 @@ class Operands {
     return image(d.c_out, extents, d.y_strides);
   }
   [[nodiscard]] Footprint image(std::int64_t channels, const std::int64_t* extents, const std::int64_t* strides) const {
-    Footprint f{0, d.dims + 2, {d.batch, channels}, {}};
-    std::copy_n(extents, d.dims, f.shape + 2);
-    std::copy_n(strides, f.axes, f.strides);
-    return f;
+    return image_of(d.dims, d.batch, channels, extents, strides);
   }
   [[nodiscard]] Footprint alpha(const std::int64_t* strides) const {
     return {0, 2, {d.c_out, d.c_in}, {strides[0], strides[1]}};
@@ -136,6 +142,60 @@ Status check_pointer(const char* call, const Operand& operand, DType dtype) {
   return {};
 }
 
+Status check_dtype(const char* call, DType dtype) {
+  if (is_known(dtype)) return {};
+  return fail(StatusCode::invalid_type, "%s: dtype is %d, expected f32, f64, f16 or bf16", call,
+              static_cast<int>(dtype));
+}
+
+Status check_dims(const char* call, int dims) {
+  if (dims >= 1 && dims <= max_dims) return {};
+  return fail(bad, "%s: dims is %d, expected 1 to %d", call, dims, max_dims);
+}
+
+Status check_extents(const char* call, int dims, const std::int64_t* extents) {
+  for (int a = 0; a < dims; ++a) {
+    if (extents[a] < 0) return fail(bad, "%s: extent %d is %" PRId64 ", expected at least 0", call, a, extents[a]);
+  }
+  return {};
+}
+
+Status check_context(const char* call, const Context& context) {
+  if (context.threads < 0) return fail(bad, "%s: threads is %d, expected at least 0", call, context.threads);
+  if (context.device.type != DeviceType::cpu && context.device.type != DeviceType::cuda) {
+    return fail(bad, "%s: device type is %d, expected cpu or cuda", call, static_cast<int>(context.device.type));
+  }
+  return {};
+}
+
+// The pointers of a list whose inputs come first, and that no output meets itself or an array before it.
+template <typename List>
+Status check_arrays(const char* call, const List& operands, DType dtype) {
+  const auto absent = [](const Operand& operand) { return operand.optional && operand.pointer == nullptr; };
+  for (const Operand& operand : operands) {
+    if (absent(operand)) continue;
+    if (Status status = check_pointer(call, operand, dtype); !status.ok()) return status;
+  }
+  for (const Operand& output : operands) {
+    if (!output.output || absent(output)) continue;
+    if (overlaps_itself(output.footprint)) {
+      return fail(bad, "%s: the strides %s of output %s place several elements at one address", call,
+                  ShapeText(output.footprint.axes, output.footprint.strides).get(), output.name);
+    }
+    // Every array before it: all inputs, and the outputs that have not met it yet.
+    for (const Operand* other = std::begin(operands); other != &output; ++other) {
+      if (absent(*other) || !overlap(output.footprint, other->footprint, info(dtype).size)) continue;
+      if (other->output) {
+        return fail(bad, "%s: outputs %s and %s overlap in memory, expected memory of their own", call, other->name,
+                    output.name);
+      }
+      return fail(bad, "%s: output %s overlaps input %s in memory, expected memory of its own", call, output.name,
+                  other->name);
+    }
+  }
+  return {};
+}
+
 }  // namespace
 
 const char* name(Operation operation) noexcept {
@@ -148,28 +208,20 @@ Status validate(Operation operation, const ConvDesc& d, const Context& context) 
                 static_cast<int>(operation));
   }
   const char* call = name(operation);
-  if (!is_known(d.dtype)) {
-    return fail(StatusCode::invalid_type, "%s: dtype is %d, expected f32, f64, f16 or bf16", call,
-                static_cast<int>(d.dtype));
-  }
-  if (d.dims < 1 || d.dims > max_dims) return fail(bad, "%s: dims is %d, expected 1 to %d", call, d.dims, max_dims);
+  if (Status status = check_dtype(call, d.dtype); !status.ok()) return status;
+  if (Status status = check_dims(call, d.dims); !status.ok()) return status;
   if (d.batch < 0 || d.c_in < 0 || d.c_out < 0) {
     return fail(bad, "%s: batch, c_in, c_out are %" PRId64 ", %" PRId64 ", %" PRId64 ", expected at least 0", call,
                 d.batch, d.c_in, d.c_out);
   }
+  if (Status status = check_extents(call, d.dims, d.extents); !status.ok()) return status;
   for (int a = 0; a < d.dims; ++a) {
-    if (d.extents[a] < 0) {
-      return fail(bad, "%s: extent %d is %" PRId64 ", expected at least 0", call, a, d.extents[a]);
-    }
     if (d.stride[a] < 1) return fail(bad, "%s: stride %d is %" PRId64 ", expected at least 1", call, a, d.stride[a]);
     if (d.dilation[a] < 1) {
       return fail(bad, "%s: dilation %d is %" PRId64 ", expected at least 1", call, a, d.dilation[a]);
     }
   }
-  if (context.threads < 0) return fail(bad, "%s: threads is %d, expected at least 0", call, context.threads);
-  if (context.device.type != DeviceType::cpu && context.device.type != DeviceType::cuda) {
-    return fail(bad, "%s: device type is %d, expected cpu or cuda", call, static_cast<int>(context.device.type));
-  }
+  if (Status status = check_context(call, context); !status.ok()) return status;
   for (const Operand& operand : Operands(operation, d, Arguments{})) {
     if (Status status = check_span(call, operand, d.dtype); !status.ok()) return status;
   }
@@ -178,31 +230,32 @@ Status validate(Operation operation, const ConvDesc& d, const Context& context) 
 
 Status validate(Operation operation, const ConvDesc& d, const Arguments& arguments, const Context& context) noexcept {
   if (Status status = validate(operation, d, context); !status.ok()) return status;
-  const char* call = name(operation);
-  const Operands operands(operation, d, arguments);
-  const auto absent = [](const Operand& operand) { return operand.optional && operand.pointer == nullptr; };
-  for (const Operand& operand : operands) {
-    if (absent(operand)) continue;
-    if (Status status = check_pointer(call, operand, d.dtype); !status.ok()) return status;
+  return check_arrays(name(operation), Operands(operation, d, arguments), d.dtype);
+}
+
+Status validate(const ShiftDesc& d, const void* x, const void* y, const Context& context) noexcept {
+  const char* call = "shift";
+  if (Status status = check_dtype(call, d.dtype); !status.ok()) return status;
+  if (Status status = check_dims(call, d.dims); !status.ok()) return status;
+  if (d.batch < 0 || d.channels < 0) {
+    return fail(bad, "%s: batch, channels are %" PRId64 ", %" PRId64 ", expected at least 0", call, d.batch,
+                d.channels);
   }
-  for (const Operand& output : operands) {
-    if (!output.output || absent(output)) continue;
-    if (overlaps_itself(output.footprint)) {
-      return fail(bad, "%s: the strides %s of output %s place several elements at one address", call,
-                  ShapeText(output.footprint.axes, output.footprint.strides).get(), output.name);
-    }
-    // Every array before it: all inputs, and the outputs that have not met it yet.
-    for (const Operand* other = operands.begin(); other != &output; ++other) {
-      if (absent(*other) || !overlap(output.footprint, other->footprint, info(d.dtype).size)) continue;
-      if (other->output) {
-        return fail(bad, "%s: outputs %s and %s overlap in memory, expected memory of their own", call, other->name,
-                    output.name);
-      }
-      return fail(bad, "%s: output %s overlaps input %s in memory, expected memory of its own", call, output.name,
-                  other->name);
-    }
+  if (Status status = check_extents(call, d.dims, d.extents); !status.ok()) return status;
+  if (d.offsets ? d.groups < 1 : d.groups != 0) {
+    return fail(bad, "%s: groups is %" PRId64 ", expected %s", call, d.groups,
+                d.offsets ? "at least 1" : "0 for offsets of null");
   }
-  return {};
+  if (Status status = check_context(call, context); !status.ok()) return status;
+  Operand operands[] = {
+      {"x", false, false, x, image_of(d.dims, d.batch, d.channels, d.extents, d.x_strides)},
+      {"y", true, false, y, image_of(d.dims, d.batch, d.channels, d.extents, d.y_strides)},
+  };
+  for (Operand& operand : operands) {
+    operand.footprint.base = reinterpret_cast<std::intptr_t>(operand.pointer);
+    if (Status status = check_span(call, operand, d.dtype); !status.ok()) return status;
+  }
+  return check_arrays(call, operands, d.dtype);
 }
 
 }  // namespace detail
@@ -299,6 +352,25 @@ Status take_x(const char* call, const Array& x, const Geometry& geometry, ConvDe
   return take_geometry(call, geometry, d);
 }
 
+// An output beside the inputs.
+Status check_output(const char* call, const char* what, const Array& array, DType dtype, int axes,
+                    const std::int64_t* shape) {
+  if (array.dtype != dtype) {
+    return fail(StatusCode::invalid_type, "%s: out (%s) is %s, expected %s like the inputs", call, what,
+                info(array.dtype).name, info(dtype).name);
+  }
+  bool fits = array.ndim == axes;
+  for (int a = 0; fits && a < axes; ++a) fits = array.shape[a] == shape[a];
+  if (!fits) {
+    return fail(bad, "%s: out (%s) has shape %s, expected %s", call, what, ShapeText(array).get(),
+                ShapeText(axes, shape).get());
+  }
+  if (array.read_only) {
+    return fail(StatusCode::invalid_buffer, "%s: out (%s) is read-only, expected writable memory", call, what);
+  }
+  return {};
+}
+
 constexpr std::int64_t any_channels = -1;
 
 // dy beside x, which has been taken; it may determine c_out.
@@ -386,6 +458,27 @@ Status describe_backward(const Array& x, const Array& dy, const Array& alpha, co
   return {};
 }
 
+Status describe_shift(const Array& x, ShiftDesc& desc) noexcept {
+  if (Status status = check_leading("shift", "x", x); !status.ok()) return status;
+  ShiftDesc d;
+  d.dtype = x.dtype;
+  d.dims = x.ndim - 2;
+  d.batch = x.shape[0];
+  d.channels = x.shape[1];
+  std::copy_n(x.shape + 2, d.dims, d.extents);
+  take_strides(x, d.x_strides);
+  desc = d;
+  return {};
+}
+
+Status bind_shift_output(const Array& y, ShiftDesc& d) noexcept {
+  std::int64_t shape[max_axes] = {d.batch, d.channels};
+  std::copy_n(d.extents, d.dims, shape + 2);
+  if (Status status = check_output("shift", "y", y, d.dtype, d.dims + 2, shape); !status.ok()) return status;
+  take_strides(y, d.y_strides);
+  return {};
+}
+
 int output_shape(Output output, const ConvDesc& d, std::int64_t shape[max_axes]) noexcept {
   switch (output) {
     case Output::y:
@@ -410,21 +503,9 @@ Status bind_output(Operation operation, Output output, const Array& array, ConvD
   static constexpr const char* names[] = {"y", "dx", "dalpha", "dc"};
   const char* what = names[static_cast<int>(output)];
   const char* call = detail::name(operation);
-  if (array.dtype != d.dtype) {
-    return fail(StatusCode::invalid_type, "%s: out (%s) is %s, expected %s like the inputs", call, what,
-                info(array.dtype).name, info(d.dtype).name);
-  }
   std::int64_t shape[max_axes] = {};
   const int axes = output_shape(output, d, shape);
-  bool fits = array.ndim == axes;
-  for (int a = 0; fits && a < axes; ++a) fits = array.shape[a] == shape[a];
-  if (!fits) {
-    return fail(bad, "%s: out (%s) has shape %s, expected %s", call, what, ShapeText(array).get(),
-                ShapeText(axes, shape).get());
-  }
-  if (array.read_only) {
-    return fail(StatusCode::invalid_buffer, "%s: out (%s) is read-only, expected writable memory", call, what);
-  }
+  if (Status status = check_output(call, what, array, d.dtype, axes, shape); !status.ok()) return status;
   const bool own = operation == Operation::backward;  // strides apart from those of the input of that shape
   switch (output) {
     case Output::y:

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "implementations.hpp"
+#include "leancore/shift.hpp"
 #include "leancore/types.hpp"
 
 namespace leancore::detail {
@@ -13,5 +14,8 @@ Status validate(Operation operation, const ConvDesc& desc, const Context& contex
 
 // The descriptor and the arrays it describes.
 Status validate(Operation operation, const ConvDesc& desc, const Arguments& arguments, const Context& context) noexcept;
+
+// All there is to check of a shift.
+Status validate(const ShiftDesc& desc, const void* x, const void* y, const Context& context) noexcept;
 
 }  // namespace leancore::detail

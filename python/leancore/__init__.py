@@ -7,7 +7,7 @@ Importing this package imports none of them.
 """
 
 from leancore._core import cuda_status, implementations, max_threads, selected_implementation, thread_backend, version
-from leancore.arrays import backward, backward_data, backward_weight, forward
+from leancore.arrays import backward, backward_data, backward_weight, forward, shift
 
 __version__ = version()
 
@@ -20,6 +20,7 @@ __all__ = [
     "implementations",
     "max_threads",
     "selected_implementation",
+    "shift",
     "thread_backend",
     "version",
 ]

@@ -188,6 +188,30 @@ def backward(
     return dx, dalpha, dc
 
 
+def shift(x: Array, offsets: Sequence[Sequence[int]] | None = None, *, out: Array | None = None) -> Array:
+    """Moves groups of channels, each by its own offset: ``y[n,j,p] = x[n,j,p - offset of j]``, zeros moving in.
+
+    Elements are moved bit by bit, never computed with. The adjoint is the shift by the opposite offsets.
+
+    Args:
+        x: ``(N, c, *spatial)``.
+        offsets: the offset of each group, one number for each spatial axis; by default all of {-1, 0, 1}^dims, the last
+            axis quickest. The channels are split in their order; where c is not a multiple of the number of groups,
+            the first (c mod groups) have one channel more.
+        out: the array to write y to, of the shape of x. It must not overlap x.
+
+    Returns:
+        ``out``, or a new array of the framework, device, dtype and memory layout of x.
+
+    Beside the errors of all functions: NotImplementedError for a CUDA array.
+    """
+    framework = _enter("shift", "x", x)
+    if out is not None:
+        _enter("shift", "out", out).refuse_immutable("shift")
+    y: Array = _core.shift(x, offsets, out, functools.partial(framework.like, x))
+    return y if out is not None else framework.finish(x, y)
+
+
 # What differs between frameworks: which arrays must be refused although their DLPack export would succeed, and how to
 # make an output. Everything else, shapes above all, is checked in C++.
 

@@ -1,35 +1,60 @@
-"""The command `leancore`: `train`, `bench` and `info`."""
+"""The command `leancore`: what it can do, and `info`; the other commands have modules of their own."""
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import importlib.util
 import os
 import platform
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-_TRAIN_NEEDS = ("torch", "lightning_fabric", "jsonargparse", "rich", "safetensors", "matplotlib", "sklearn")
+_NEEDS = ("torch", "lightning_fabric", "jsonargparse", "rich", "safetensors", "matplotlib", "sklearn", "pooch")
+
+
+@dataclass(frozen=True)
+class _Command:
+    """A command with a parser of its own, in a module that is imported when it is called."""
+
+    module: str  # its `main` takes the arguments after the command's name and returns the exit status
+    help: str
+    needs: tuple[str, ...] = _NEEDS
+
+
+_COMMANDS = {
+    "train": _Command("leancore.torch.train.cli", "train a network"),
+    "evaluate": _Command("leancore.torch.train.evaluate", "accuracy of a trained network, and that of each class"),
+    "predict": _Command("leancore.torch.train.predict", "what a trained network sees in image files", (*_NEEDS, "PIL")),
+    "export": _Command("leancore.torch.train.export_onnx", "a trained network as an ONNX file"),
+    "table1": _Command("leancore.torch.train.table1.cli", "train the systems of the paper's Table 1 and compare them"),
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line (by default that of the process) and return its exit status."""
     own_process = arguments is None
     arguments = sys.argv[1:] if arguments is None else list(arguments)
-    if arguments[:1] == ["train"]:  # it has a parser of its own, from the options of a training run
-        return _train(arguments[1:])
     if arguments[:1] == ["bench"]:
         from leancore.bench.cli import main as bench_main
 
         return bench_main(None if own_process else arguments[1:])
+    if arguments and arguments[0] in _COMMANDS:
+        return _run(arguments[0], arguments[1:])
 
-    parser = argparse.ArgumentParser(prog="leancore", description="The lean convolution.")
+    parser = argparse.ArgumentParser(
+        prog="leancore",
+        description="The lean convolution. Each command has its own --help; all but bench and info need "
+        "leancore[train].",
+    )
     parser.add_argument("--version", action="version", version=f"leancore {metadata.version('leancore')}")
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("train", help="train a network (needs leancore[train]); see leancore train --help")
-    commands.add_parser("bench", help="speed, against this machine's limits and other libraries; see leancore bench -h")
+    for name, command in _COMMANDS.items():
+        commands.add_parser(name, help=command.help)
+    commands.add_parser("bench", help="speed, against this machine's limits and other libraries")
     info = commands.add_parser("info", help="versions, instruction sets, threads and CUDA, as seen here")
     info.add_argument(
         "--torch", action="store_true", help="import torch first, to see the thread runtime that the two share"
@@ -38,17 +63,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return _info(with_torch=options.torch)
 
 
-def _train(arguments: Sequence[str]) -> int:
-    missing = [name for name in _TRAIN_NEEDS if importlib.util.find_spec(name) is None]
+def _run(name: str, arguments: Sequence[str]) -> int:
+    command = _COMMANDS[name]
+    missing = [package for package in command.needs if importlib.util.find_spec(package) is None]
     if missing:
         print(
-            f"leancore train: error: not installed: {', '.join(missing)}. Install with: pip install 'leancore[train]'",
+            f"leancore {name}: error: not installed: {', '.join(missing)}. Install with: pip install 'leancore[train]'",
             file=sys.stderr,
         )
         return 1
-    from leancore.torch.train.cli import main as train_main
-
-    return train_main(arguments)
+    try:
+        status: int = importlib.import_module(command.module).main(arguments)
+        return status
+    except BrokenPipeError:  # whoever read the output has seen enough
+        sys.stderr.close()
+        return 1
 
 
 def _info(*, with_torch: bool) -> int:

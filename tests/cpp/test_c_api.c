@@ -13,6 +13,7 @@ int main(void) {
   const double x[3] = {1, 2, 3}, alpha[1] = {10}, c[2] = {1, 100}, bias[1] = {5};
   const double expected[3] = {5 + 10 + 200, 5 + 20 + 1 + 300, 5 + 30 + 2};
   const double expected_dx[3] = {10 + 2, 20 + 100 + 3, 30 + 200}; /* the taps mirrored */
+  const int64_t right = 1;
   double y[3] = {0, 0, 0}, dx[3], dalpha[1], dc[2];
 
   leancore_status status =
@@ -42,6 +43,13 @@ int main(void) {
   status = leancore_forward(&desc, x, alpha, c, bias, y, &context);
   if (status.code != LEANCORE_OK || memcmp(y, expected, sizeof y) != 0) {
     printf("forward: %s %g %g %g\n", status.message, y[0], y[1], y[2]);
+    return 1;
+  }
+  leancore_shift_desc moved = {LEANCORE_F64, 1, 1, 1, {3}, {3, 3, 1}, {3, 3, 1}, 1, &right};
+  const double expected_moved[3] = {0, 1, 2};
+  status = leancore_shift(&moved, x, y, &context);
+  if (status.code != LEANCORE_OK || memcmp(y, expected_moved, sizeof y) != 0) {
+    printf("shift: %s %g %g %g\n", status.message, y[0], y[1], y[2]);
     return 1;
   }
   desc.dims = 9;

@@ -1,4 +1,4 @@
-/* leancore for C: the mirror of types.hpp, conv.hpp and runtime.hpp, where every contract is written.
+/* leancore for C: the mirror of types.hpp, conv.hpp, shift.hpp and runtime.hpp, where every contract is written.
    Structures have the layout of their C++ namesakes. */
 #ifndef LEANCORE_H
 #define LEANCORE_H
@@ -55,6 +55,17 @@ typedef struct {
 } leancore_conv_desc;
 
 typedef struct {
+  int32_t dtype; /* leancore_dtype */
+  int32_t dims;
+  int64_t batch, channels;
+  int64_t extents[LEANCORE_MAX_DIMS];
+  int64_t x_strides[LEANCORE_MAX_AXES];
+  int64_t y_strides[LEANCORE_MAX_AXES];
+  int64_t groups;
+  const int64_t* offsets;
+} leancore_shift_desc;
+
+typedef struct {
   int32_t device_type; /* leancore_device_type */
   int32_t device_index;
   void* stream;
@@ -81,6 +92,9 @@ leancore_status leancore_backward_weight(const leancore_conv_desc* desc, const v
 /* dx, dalpha and dc in one call; any of them may be NULL when it is not wanted. */
 leancore_status leancore_backward(const leancore_conv_desc* desc, const void* x, const void* dy, const void* alpha,
                                   const void* c, void* dx, void* dalpha, void* dc, const leancore_context* context);
+/* The elements of x moved by the offsets of the groups of channels. */
+leancore_status leancore_shift(const leancore_shift_desc* desc, const void* x, void* y,
+                               const leancore_context* context);
 
 const char* leancore_version(void);
 const char* leancore_thread_backend(void);

@@ -2,6 +2,7 @@
 //
 //   types.hpp    DType, Device, Status, ConvDesc, Context
 //   conv.hpp     forward, backward_data, backward_weight, workspace_bytes
+//   shift.hpp    shift: channels moved by offsets
 //   arrays.hpp   shape checking for callers whose arrays describe themselves
 //   runtime.hpp  version, implementations, threads, CUDA
 //   error.hpp    Status to exception
@@ -19,4 +20,5 @@
 #include "leancore/conv.hpp"     // IWYU pragma: export
 #include "leancore/error.hpp"    // IWYU pragma: export
 #include "leancore/runtime.hpp"  // IWYU pragma: export
+#include "leancore/shift.hpp"    // IWYU pragma: export
 #include "leancore/types.hpp"    // IWYU pragma: export

@@ -157,7 +157,7 @@ class ChannelsFirst {
       compact_step *= p_.axis_extent(inner);
     }
     shape.dense = whole && (steps[axis] == plan_.inner || p_.axis_extent(axis) == 1);
-    if (axis == last) {  // rows of one position: a line along the slice axis; see pack_rows
+    if (axis == last) {  // rows of one position: a line along the slice axis; see with_rows
       shape.step = steps[axis];
     } else if (whole) {
       shape.lines = 1;
@@ -405,10 +405,18 @@ class ChannelsFirst {
     return true;
   }
 
-  // A slice at one position of the walk: every plane, with the halo rows that exist.
+  // A slice at one position of the walk: every plane, with the halo rows that exist. Channel by channel, since planes
+  // of a channel lie in the same lines of memory.
   void pack_tile(std::int64_t position, std::int64_t slice, T* slot) {
     const int axis = plan_.slice_axis;
     const std::int64_t first = slice * plan_.rows;
+    struct Part {
+      PackedShape shape;
+      const E* from;
+      T* to;
+    };
+    Part parts[1 + max_taps];
+    int count = 0;
     for (int i = 0; i < p_.plane_count; ++i) {
       const Plane& plane = p_.planes[i];
       std::int64_t offset = 0;
@@ -418,12 +426,19 @@ class ChannelsFirst {
       const std::int64_t begin = std::max(lowest, first - before_[i]);
       const std::int64_t end = std::min(highest, first + slice_rows(slice) + after_[i]);
       if (begin >= end) continue;
-      pack_rows(shapes_[i], in_ + offset + begin * p_.in_steps[axis], end - begin,
-                slot + plan_.plane_start[i] + plan_.margin + (begin - first) * plan_.inner, plan_.row_length);
+      parts[count++] = {with_rows(shapes_[i], end - begin), in_ + offset + begin * p_.in_steps[axis],
+                        slot + plan_.plane_start[i] + plan_.margin + (begin - first) * plan_.inner};
+    }
+    for (std::int64_t channel = 0; channel < p_.c_in; ++channel) {
+      for (int i = 0; i < count; ++i) {
+        const Part& part = parts[i];
+        if (channel >= part.shape.channels) continue;
+        pack_channel(part.shape, part.from + channel * p_.in_channel, part.to + channel * plan_.row_length);
+      }
     }
   }
 
-  void pack_rows(PackedShape shape, const E* from, std::int64_t rows, T* to, std::int64_t row_length) const {
+  PackedShape with_rows(PackedShape shape, std::int64_t rows) const {
     shape.rows = rows;
     if (plan_.slice_axis == p_.dims && !shape.dense) {
       static constexpr std::int64_t start = 0;
@@ -431,7 +446,7 @@ class ChannelsFirst {
       shape.line_from = shape.line_to = &start;
       shape.count = rows;
     }
-    pack(shape, from, to, row_length);
+    return shape;
   }
 
   // The other side's tile, and the distance of its channels.
@@ -444,23 +459,37 @@ class ChannelsFirst {
     }
     row_length = plan_.out_row_length;
     T* to = other_tile_ + step.thread * other_side_.channels * plan_.out_row_length;
-    pack_rows(other_shape_, other_ + step.out_offset, step.rows, to, plan_.out_row_length);
+    const PackedShape shape = with_rows(other_shape_, step.rows);
+    for (std::int64_t channel = 0; channel < shape.channels; ++channel) {
+      pack_channel(shape, other_ + step.out_offset + channel * shape.channel_step, to + channel * plan_.out_row_length);
+    }
     return to;
   }
 
-  // What packing a tile will read, where that is one run of each channel: plane 0, and the other side.
+  // What packing the tile will read.
   void prefetch(Step& step, std::int64_t position, std::int64_t slice) const {
-    const int axis = plan_.slice_axis;
-    const std::int64_t first = slice * plan_.rows, rows = slice_rows(slice);
-    if (work_ != Work::out && other_shape_.dense) {
-      step.next_other = Prefetch(other_ + walk_offset(position, other_side_.steps) + first * other_side_.steps[axis],
-                                 other_side_.channels, other_side_.channel_step, rows * plan_.inner);
+    if (work_ != Work::out) {
+      step.next_other =
+          source(other_, other_side_.steps, other_side_.channels, other_side_.channel_step, position, slice, 0);
     }
     position += reach_ahead_;
-    if (!shapes_[0].dense || position >= plan_.walk) return;
-    const std::int64_t with_halo = std::min(p_.axis_extent(axis) - first, rows + after_[0]);
-    step.next = Prefetch(in_ + p_.planes[0].offset + walk_offset(position, p_.in_steps) + first * p_.in_steps[axis],
-                         p_.c_in, p_.in_channel, with_halo * plan_.inner);
+    if (position >= plan_.walk) return;
+    step.next = source(in_ + p_.planes[0].offset, p_.in_steps, p_.c_in, p_.in_channel, position, slice, after_[0]);
+  }
+  // A tile with its halo as runs of memory, one for each channel, or of whole images one for each image. Where most of
+  // a run would not be wanted there is nothing.
+  Prefetch source(const E* base, const std::int64_t* steps, std::int64_t channels, std::int64_t channel_step,
+                  std::int64_t position, std::int64_t slice, std::int64_t halo) const {
+    constexpr std::int64_t sparse = 8;
+    const int axis = plan_.slice_axis;
+    const std::int64_t first = slice * plan_.rows;
+    const std::int64_t rows = std::min(p_.axis_extent(axis) - first, slice_rows(slice) + halo);
+    const bool images = axis == 0, whole = plan_.march && plan_.slices == 1;
+    const std::int64_t run = images ? channels * channel_step : whole ? steps[axis - 1] : rows * steps[axis];
+    const std::int64_t wanted = plan_.inner * (images ? channels : rows);
+    if (run < wanted || run > sparse * wanted || (!images && channel_step <= 0)) return {};
+    base += walk_offset(position, steps) + first * steps[axis];
+    return images ? Prefetch(base, rows, steps[0], run) : Prefetch(base, channels, channel_step, run);
   }
   [[nodiscard]] std::int64_t walk_offset(std::int64_t position, const std::int64_t* steps) const {
     std::int64_t offset = 0;

@@ -234,12 +234,19 @@ class ChannelsLast {
     return {from.base + line_offset(at, from.steps) + span.begin * from.steps[p_.dims], 1, 0,
             positions * from.steps[p_.dims]};
   }
-  // The same of `in`, from the farthest neighbours on: nearer ones have been read by the units before.
+  // The same of `in`, from the farthest neighbours on: nearer ones have been read by the units before. With a stride,
+  // all lines of x from the first of the unit's on: those in between are the neighbours of others.
   [[nodiscard]] Prefetch ahead(std::int64_t unit) const {
     if (unit >= units_) return {};
+    const Span span = span_of(unit);
     std::int64_t at[max_dims + 1];
-    locate(span_of(unit).first, at);
+    locate(span.first, at);
     Side from = in_side();
+    const std::int64_t run = p_.in_steps[p_.dims - 1], wanted = p_.axis_extent(p_.dims) * p_.c_in;
+    if (!from.dense && parts_ == 1 && p_.dims > 1 && wanted < run && run <= 4 * wanted) {
+      const std::int64_t lines = std::min(span.last - span.first, p_.axis_extent(p_.dims - 1) - at[p_.dims - 1]);
+      return {from.base + line_offset(at, from.steps), 1, 0, lines * run};
+    }
     std::int64_t farthest = 0;
     for (int t = 0; t < p_.phases[0].tap_count; ++t) {
       const GridTap& tap = p_.taps_of(p_.phases[0])[t];

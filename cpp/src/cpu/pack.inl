@@ -13,16 +13,6 @@ LEANCORE_INLINE void copy_run(T* to, const E* from, std::int64_t count) {
   if (q < count) S::store(to + count - S::width, S::load(from + count - S::width));
 }
 
-template <typename E, typename T = compute_type<E>>
-LEANCORE_INLINE void copy_every(T* to, const E* from, std::int64_t count, std::int64_t step) {
-  if (step == 1) return copy_run(to, from, count);
-  if (step == 2) {  // a distance that the compiler knows, and so vectorises
-    for (std::int64_t q = 0; q < count; ++q) to[q] = static_cast<T>(from[2 * q]);
-    return;
-  }
-  for (std::int64_t q = 0; q < count; ++q) to[q] = static_cast<T>(from[q * step]);
-}
-
 // One plane of one side of a call as packing sees it: rows of lines of elements.
 struct PackedShape {
   std::int64_t channels, channel_step;
@@ -35,19 +25,55 @@ struct PackedShape {
   bool dense;                     // all rows are one run in both places
 };
 
-template <typename E, typename T = compute_type<E>>
-void pack(const PackedShape& shape, const E* from, T* to, std::int64_t row_length) {
-  for (std::int64_t channel = 0; channel < shape.channels; ++channel) {
-    const E* row_from = from + channel * shape.channel_step;
-    T* row_to = to + channel * row_length;
-    if (shape.dense) {
-      copy_run(row_to, row_from, shape.rows * shape.inner);
-      continue;
-    }
-    for (std::int64_t row = 0; row < shape.rows; ++row, row_from += shape.row_step, row_to += shape.inner) {
-      for (std::int64_t line = 0; line < shape.lines; ++line) {
-        copy_every(row_to + shape.line_to[line], row_from + shape.line_from[line], shape.count, shape.step);
+// Calls copy(to, from) for every line of one channel.
+template <typename E, typename T, typename Copy>
+LEANCORE_INLINE void over_lines(const PackedShape& shape, const E* from, T* to, Copy copy) {
+  for (std::int64_t row = 0; row < shape.rows; ++row, from += shape.row_step, to += shape.inner) {
+    for (std::int64_t line = 0; line < shape.lines; ++line)
+      copy(to + shape.line_to[line], from + shape.line_from[line]);
+  }
+}
+
+// Lines of every second element. A line shorter than a vector is stored as a whole one: what follows it in the packed
+// row is the next line, or a place that nothing reads.
+template <typename E, typename T>
+LEANCORE_INLINE void pack_every_second(const PackedShape& shape, const E* from, T* to) {
+  using S = Simd<T>;
+  const std::int64_t count = shape.count;
+  if (count >= S::width) {
+    over_lines(shape, from, to, [count](T* line_to, const E* line) LEANCORE_LAMBDA_INLINE {
+      for (std::int64_t q = 0; q + S::width <= count; q += S::width) {
+        S::store(line_to + q, S::load_every_second(line + 2 * q));
       }
-    }
+      if (count % S::width == 0) return;
+      S::store(line_to + count - S::width, S::load_every_second(line + 2 * (count - S::width)));
+    });
+  } else if (2 * count > S::width) {
+    over_lines(shape, from, to, [count](T* line_to, const E* line) LEANCORE_LAMBDA_INLINE {
+      const auto high = S::load_lanes(line + S::width - 1, 2 * count - S::width);
+      S::store(line_to, S::every_second(S::load(line), high));
+    });
+  } else {
+    over_lines(shape, from, to, [count](T* line_to, const E* line) LEANCORE_LAMBDA_INLINE {
+      const auto both = S::load_lanes(line, 2 * count - 1);
+      S::store(line_to, S::every_second(both, both));
+    });
+  }
+}
+
+template <typename E, typename T = compute_type<E>>
+void pack_channel(const PackedShape& shape, const E* from, T* to) {
+  if (shape.dense) {
+    copy_run(to, from, shape.rows * shape.inner);
+  } else if (shape.count <= 0) {
+    return;
+  } else if (shape.step == 1) {
+    over_lines(shape, from, to, [&](T* line_to, const E* line) { copy_run(line_to, line, shape.count); });
+  } else if (shape.step == 2 && Simd<T>::width > 4) {
+    pack_every_second(shape, from, to);
+  } else {
+    over_lines(shape, from, to, [&](T* line_to, const E* line) {
+      for (std::int64_t q = 0; q < shape.count; ++q) line_to[q] = static_cast<T>(line[q * shape.step]);
+    });
   }
 }

@@ -229,6 +229,19 @@ struct Simd {
 #endif
   }
 
+  // p[0], p[2], ..., and nothing past the last one.
+  template <typename E>
+  static LEANCORE_INLINE vec load_every_second(const E* p) {
+    return every_second(load(p), load(p + width - 1));
+  }
+  // The even lanes of one vector, then the odd ones of another.
+  static LEANCORE_INLINE vec every_second(vec low, vec high) {
+    return [&]<int... lane>(std::integer_sequence<int, lane...>) LEANCORE_LAMBDA_INLINE {
+      constexpr int half = static_cast<int>(width) / 2;
+      return __builtin_shufflevector(low, high, (lane < half ? 2 * lane : 2 * lane + 1)...);
+    }(std::make_integer_sequence<int, static_cast<int>(width)>());
+  }
+
   // ---- sums across lanes ----
 
   static LEANCORE_INLINE T sum(vec v) {

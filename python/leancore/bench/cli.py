@@ -89,7 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     op.add_argument("--c-out", type=int, help="default: c_in")
     op.add_argument("--dtype", choices=list(ITEM_SIZES), default="float32")
     op.add_argument("--layout", choices=LAYOUTS, default="channels-first", help="of leancore's x and y")
-    op.add_argument("--stride", type=int, default=1)
+    op.add_argument("--stride", type=int, nargs="+", default=[1], help="several take turns; ratios are to the first")
     op.add_argument("--dilation", type=int, default=1)
     op.add_argument("--op", nargs="+", choices=OPERATIONS, default=["forward", "backward_data", "backward_weight"])
 
@@ -197,15 +197,17 @@ def _add(document: dict[str, Any], table: report.Table | None, rows: Sequence[Ro
 
 
 def _run(
-    options: argparse.Namespace, document: dict[str, Any], cases: Sequence[Case], operations: Sequence[str]
+    options: argparse.Namespace, document: dict[str, Any], layers: Sequence[Sequence[Case]], operations: Sequence[str]
 ) -> None:
+    """The cases of a layer take turns, and what is said of them is relative to leancore on the first."""
     bench, peers = Bench(_settings(options)), _peers(options)
     table = report.result_table(markdown=options.markdown)
-    with report.progress(len(cases) * len(operations)) as begin:
-        for case in cases:
+    with report.progress(len(layers) * len(operations)) as begin:
+        for cases in layers:
             for operation in operations:
-                tick = begin(f"{case.name} {operation}")
-                _add(document, table, bench.measure([Entry(case, peer) for peer in peers], operation, tick))
+                tick = begin(f"{cases[0].name} {operation}")
+                entries = [Entry(case, peer) for case in cases for peer in peers]
+                _add(document, table, bench.measure(entries, operation, tick))
 
 
 def _limits(options: argparse.Namespace) -> int:
@@ -214,20 +216,23 @@ def _limits(options: argparse.Namespace) -> int:
 
 def _op(options: argparse.Namespace) -> int:
     c_out = options.c_out or (options.shape[1] if len(options.shape) > 1 else 0)
-    geometry = (options.dtype, options.layout, options.stride, options.dilation)
     channels = str(options.shape[1]) if c_out == options.shape[1] else f"{options.shape[1]}-{c_out}"
-    case = Case(f"{channels}@{'x'.join(str(n) for n in options.shape[2:])}", options.shape, c_out, *geometry)
+    name = f"{channels}@{'x'.join(str(n) for n in options.shape[2:])}"
+    cases = [
+        Case(name, options.shape, c_out, options.dtype, options.layout, stride, options.dilation)
+        for stride in options.stride
+    ]
     _peers(options)  # an unknown name is an error before anything is measured
     document = _begin(options)
-    _run(options, document, [case.small() if options.quick else case], options.op)
+    _run(options, document, [[case.small() if options.quick else case for case in cases]], options.op)
     return _end(options, document)
 
 
 def _layers(options: argparse.Namespace) -> int:
     _peers(options)
     document = _begin(options)
-    cases = [case.small() if options.quick else case for case in networks()]
-    _run(options, document, cases, ["forward", "backward_data", "backward_weight"])
+    layers = [[case.small() if options.quick else case] for case in networks()]
+    _run(options, document, layers, ["forward", "backward_data", "backward_weight"])
     return _end(options, document)
 
 
@@ -240,7 +245,7 @@ def _figure1(options: argparse.Namespace) -> int:
     document = _begin(options)
     cases = [_fitting(case, names, options) for case in figure1(options.batch or FIGURE1_BATCH)]
     document["caption"] = _caption(cases, document)
-    _run(options, document, cases, [operation for operation, _ in report.FIGURE1_PANELS])
+    _run(options, document, [[case] for case in cases], [operation for operation, _ in report.FIGURE1_PANELS])
     report.figure1_tables(document, markdown=options.markdown)
     _plot(document, options.plot)
     return _end(options, document)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from operator import index
 from typing import Any
 
@@ -12,15 +13,19 @@ from torch import Tensor
 def check_kinds(x: Any, alpha: Any, c: Any, bias: Any) -> None:
     """TypeError unless all are dense floating-point tensors; bias may be None."""
     for name, t in (("x", x), ("alpha", alpha), ("c", c), ("bias", bias)):
-        if t is None and name == "bias":
-            continue
-        if not isinstance(t, Tensor):
-            raise TypeError(f"lean_conv: {name} is {type(t).__name__}, expected a torch.Tensor")
-        if t.layout != torch.strided or t.is_quantized or t.is_nested:
-            kind = "quantised" if t.is_quantized else "nested" if t.is_nested else t.layout
-            raise TypeError(f"lean_conv: {name} is {kind}, expected a dense tensor")
-        if not t.is_floating_point():
-            raise TypeError(f"lean_conv: {name} is {t.dtype}, expected a floating-point tensor")
+        if t is not None or name != "bias":
+            check_kind(name, t)
+
+
+def check_kind(name: str, t: Any, caller: str = "lean_conv") -> None:
+    """TypeError unless it is a dense floating-point tensor."""
+    if not isinstance(t, Tensor):
+        raise TypeError(f"{caller}: {name} is {type(t).__name__}, expected a torch.Tensor")
+    if t.layout != torch.strided or t.is_quantized or t.is_nested:
+        kind = "quantised" if t.is_quantized else "nested" if t.is_nested else t.layout
+        raise TypeError(f"{caller}: {name} is {kind}, expected a dense tensor")
+    if not t.is_floating_point():
+        raise TypeError(f"{caller}: {name} is {t.dtype}, expected a floating-point tensor")
 
 
 def check_alike(x: Tensor, alpha: Tensor, c: Tensor, bias: Tensor | None) -> None:
@@ -43,3 +48,22 @@ def per_axis(name: str, value: Any, dims: int, caller: str = "lean_conv") -> tup
     if len(values) != dims or min(values) < 1:
         raise ValueError(f"{caller}: {name} is {value}, expected a positive number, or {dims} of them for {dims}-D")
     return values
+
+
+# By the number of axes: {-1, 0, 1}^dims, the last axis quickest, one after the other as the operator takes them.
+_EVERY_OFFSET = {
+    dims: tuple(itertools.chain.from_iterable(itertools.product((-1, 0, 1), repeat=dims))) for dims in range(1, 5)
+}
+
+
+def offsets_of(offsets: Any, dims: int) -> tuple[int, ...]:
+    """One offset after the other. TypeError unless they are sequences of ints, ValueError unless each has dims."""
+    if offsets is None:
+        return _EVERY_OFFSET[dims]
+    try:
+        each = [tuple(map(index, offset)) for offset in offsets]
+    except TypeError:
+        raise TypeError(f"shift: offsets is {offsets!r}, expected a sequence of offsets, {dims} ints each") from None
+    if not each or any(len(offset) != dims for offset in each):
+        raise ValueError(f"shift: offsets is {offsets}, expected at least one offset, of {dims} ints each")
+    return tuple(itertools.chain.from_iterable(each))

@@ -181,6 +181,8 @@ def _eligible(root: nn.Sequential, filter_fn: Callable[[str, nn.Module], bool] |
     dense, left = [], []
     for slot in slots_of(root):
         module = slot.module
+        if isinstance(module, torch.jit.ScriptModule) and module.original_name in {base.__name__ for base in _LEAN}:
+            left.append(Left(slot.names, module.original_name, "scripted or traced: convert before that"))
         if not isinstance(module, (*_LEAN, _ConvTransposeNd)):
             continue
         reason = _obstacle(module)

@@ -24,6 +24,7 @@ def decompositions() -> dict[Any, Callable[..., Any]]:
         operators.forward: forward,
         operators.backward_data: backward_data,
         operators.backward_weight: backward_weight,
+        operators.shift: shift,
     }
 
 
@@ -62,6 +63,35 @@ def backward_weight(x: Tensor, dy: Tensor, stride: Sequence[int], dilation: Sequ
     neighbours = _neighbours(x[:, :m], stride, dilation)
     dc = [(dy[:, :m] * neighbour).flatten(2).sum((0, 2)) for neighbour in neighbours]
     return dalpha, torch.stack(dc, 1)
+
+
+def shift(x: Tensor, offsets: Sequence[int]) -> Tensor:
+    """What `torch.ops.leancore.shift` computes: the groups padded or cropped at each side, joined again."""
+    shapes.check_offsets(x, offsets)
+    dims = x.dim() - 2
+    groups = zip(*[iter(offsets)] * dims, strict=True)
+    count, channels = len(offsets) // dims, x.shape[1]
+    parts, begin = [], 0
+    for g, offset in enumerate(groups):
+        end = begin + channels // count + (g < channels % count)
+        # The last axis comes first; beyond the extent an offset moves everything out.
+        sides = [side for o, n in zip(reversed(offset), reversed(x.shape[2:]), strict=True) for side in _sides(o, n)]
+        parts.append(F.pad(x[:, begin:end], sides))
+        begin = end
+    return torch.cat(parts, 1)
+
+
+def _shift_on_cuda(x: Tensor, offsets: Sequence[int]) -> Tensor:
+    return shapes.empty_in_layout_of(x, x.shape).copy_(shift(x, offsets))
+
+
+# There is no kernel of our own for CUDA.
+operators.library.impl("shift", _shift_on_cuda, "CUDA")  # type: ignore[no-untyped-call]
+
+
+def _sides(offset: int, extent: int) -> tuple[int, int]:
+    moved = max(-extent, min(offset, extent))
+    return moved, -moved
 
 
 def _cross(c: Tensor, dims: int) -> Tensor:

@@ -1,6 +1,6 @@
-"""Derivatives of every order and mode, closed: those of the three operators are the three operators again.
+"""Derivatives of every order and mode, closed: those of the operators are the operators again.
 
-The operator is linear in x and linear in (alpha, c). Each of forward, backward_data and backward_weight has one
+The operator is linear in x and linear in (alpha, c). Each of forward, backward_data, backward_weight and shift has one
 autograd Function, whose backward and jvp are written in terms of the functions of this module. It is the autograd rule
 of the registered operator, and in plain eager execution it runs around the kernel itself, which saves the dispatcher's
 time.
@@ -51,6 +51,15 @@ def backward_weight(x: Tensor, dy: Tensor, stride: Sequence[int], dilation: Sequ
     if _differentiates(x, dy):
         return _apply_backward_weight(x, dy, stride, dilation, kernels.backward_weight)
     return kernels.backward_weight(x, dy, stride, dilation)
+
+
+def shift(x: Tensor, offsets: Sequence[int]) -> Any:
+    """y, differentiable."""
+    if not kernels.readable(x) or not x.is_cpu:
+        return operators.shift(x, offsets)
+    if _differentiates(x):
+        return _apply_shift(x, offsets, kernels.shift)
+    return kernels.shift(x, offsets)
 
 
 def _differentiates(*tensors: Tensor | None) -> bool:
@@ -206,6 +215,25 @@ class _BackwardWeight(Function):
         return tuple(_sum(list(parts)) for parts in zip(*terms, strict=True))
 
 
+class _Shift(Function):
+    """x -> y, linear; its adjoint is the shift by the opposite offsets."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Any, offsets: Any, run: Callable[..., Any]) -> Any:
+        ctx.set_materialize_grads(False)
+        ctx.offsets = offsets
+        return run(x, offsets)
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor | None) -> Any:
+        return None if dy is None else shift(dy, [-offset for offset in ctx.offsets]), None, None
+
+    @staticmethod
+    @_for_outer_levels
+    def jvp(ctx: Any, x_t: Any, *_: Any) -> Any:
+        return shift(x_t, ctx.offsets)
+
+
 def _in_one_pass(*tensors: Tensor) -> bool:
     """Whether nobody is to differentiate or watch the gradients, so that one call may compute all three."""
     return kernels.readable(*tensors) and not _differentiates(*tensors)
@@ -227,6 +255,7 @@ def _sum(terms: list[Any]) -> Any:
 _apply_forward = super(Function, _Forward).apply
 _apply_backward_data = super(Function, _BackwardData).apply
 _apply_backward_weight = super(Function, _BackwardWeight).apply
+_apply_shift = super(Function, _Shift).apply
 
 
 def _register(operator: Any, apply: Callable[..., Any]) -> None:
@@ -255,3 +284,4 @@ def _register(operator: Any, apply: Callable[..., Any]) -> None:
 _register(operators.forward, _apply_forward)
 _register(operators.backward_data, _apply_backward_data)
 _register(operators.backward_weight, _apply_backward_weight)
+_register(operators.shift, _apply_shift)

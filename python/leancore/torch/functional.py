@@ -1,4 +1,4 @@
-"""The lean convolution as a function of torch tensors."""
+"""The lean convolution and the shift as functions of torch tensors."""
 
 from __future__ import annotations
 
@@ -59,3 +59,33 @@ def lean_conv(
         raise ValueError(f"lean_conv: x has shape {tuple(x.shape)}, expected (N, c_in, 1 to 4 spatial axes)")
     geometry = checks.per_axis("stride", stride, dims), checks.per_axis("dilation", dilation, dims)
     return derivatives.forward(x, alpha, c, bias, *geometry)  # type: ignore[no-any-return]
+
+
+def shift(x: Tensor, offsets: Sequence[Sequence[int]] | None = None) -> Tensor:
+    """Moves groups of channels, each by its own offset: ``y[n, j, p] = x[n, j, p - offset of j]``, zeros moving in.
+
+    With d spatial dimensions (1 to 4):
+
+    Args:
+        x: (N, c, *spatial), any strides, of dtype float32, float64, bfloat16 or float16.
+        offsets: the offset of each group, d whole numbers; by default all 3^d of {-1, 0, 1}^d, the last axis quickest:
+            in 2-D (-1, -1), (-1, 0), ..., (1, 1). The channels are split in their order; where c is not a multiple of
+            the number of groups, the first c mod groups have one channel more.
+
+    Returns:
+        y, of the shape of x; channels-last where the channels of x are adjacent in memory, contiguous otherwise. The
+        values are moved, never computed with, so that the backward, the shift by the opposite offsets, is exact too.
+
+    Reverse mode, forward mode and vmap work to any order, and so do torch.compile, torch.export and meta tensors.
+
+    Raises:
+        TypeError: x is not a plain, dense floating-point tensor, or offsets are not whole numbers.
+        ValueError: the number of axes of x or of an offset does not fit.
+    """
+    if has_torch_function_variadic(x):
+        return handle_torch_function(shift, (x,), x, offsets)
+    checks.check_kind("x", x, "shift")
+    dims = x.dim() - 2
+    if not 1 <= dims <= 4:
+        raise ValueError(f"shift: x has shape {tuple(x.shape)}, expected (N, c, 1 to 4 spatial axes)")
+    return derivatives.shift(x, checks.offsets_of(offsets, dims))  # type: ignore[no-any-return]

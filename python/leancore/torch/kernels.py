@@ -100,11 +100,17 @@ def backward(
     return dx, dalpha, dc
 
 
-def _plain(name: str, t: Tensor) -> Tensor:
+def shift(x: Tensor, offsets: Sequence[int]) -> Tensor:
+    shapes.check_offsets(x, offsets)
+    groups = list(zip(*[iter(offsets)] * (x.dim() - 2), strict=True))
+    return leancore.shift(_plain("x", x, "shift"), groups, out=shapes.empty_in_layout_of(x, x.shape))
+
+
+def _plain(name: str, t: Tensor, caller: str = "lean_conv") -> Tensor:
     """The same values in memory that a kernel may read, off the graph."""
     if type(t).__torch_dispatch__ is not Tensor.__torch_dispatch__:
         raise TypeError(
-            f"lean_conv: {name} is a {type(t).__name__}, which keeps its data elsewhere: expected a plain torch.Tensor"
+            f"{caller}: {name} is a {type(t).__name__}, which keeps its data elsewhere: expected a plain torch.Tensor"
         )
     if t.requires_grad:
         t = t.detach()

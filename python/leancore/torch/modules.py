@@ -52,8 +52,12 @@ class _LeanConv(nn.Module):
         if self.bias is not None:
             nn.init.zeros_(self.bias)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """x: (N, c_in, *spatial) -> y: (N, c_out, *spatial); see `leancore.torch.lean_conv`."""
+    def forward(self, input: Tensor) -> Tensor:
+        """input, called as torch's convolutions call it: x (N, c_in, *spatial) -> y (N, c_out, *spatial).
+
+        See `leancore.torch.lean_conv`.
+        """
+        x = input
         if isinstance(x, Tensor) and x.dim() != self.dims + 2:  # torch.fx traces with something else
             raise ValueError(
                 f"{type(self).__name__}: x has shape {tuple(x.shape)}, expected (N, {self.c_in}) "

@@ -1,4 +1,4 @@
-"""The operators registered with torch: torch.ops.leancore.forward, backward_data and backward_weight.
+"""The operators registered with torch: torch.ops.leancore.forward, backward_data, backward_weight and shift.
 
 Here are their schemas and what they do on each kind of tensor except for their derivatives, which
 `leancore.torch.derivatives` registers.
@@ -22,17 +22,20 @@ for _schema in (
     "forward(Tensor x, Tensor alpha, Tensor c, Tensor? bias, int[] stride, int[] dilation) -> Tensor",
     "backward_data(Tensor dy, Tensor alpha, Tensor c, SymInt[] x_shape, int[] stride, int[] dilation) -> Tensor",
     "backward_weight(Tensor x, Tensor dy, int[] stride, int[] dilation) -> (Tensor, Tensor)",
+    "shift(Tensor x, int[] offsets) -> Tensor",
 ):
     library.define(_schema, tags=torch.Tag.pt2_compliant_tag)
 
 forward = torch.ops.leancore.forward.default
 backward_data = torch.ops.leancore.backward_data.default
 backward_weight = torch.ops.leancore.backward_weight.default
+shift = torch.ops.leancore.shift.default
 
 for _device in ("CPU", "CUDA"):
     library.impl("forward", kernels.forward, _device)
     library.impl("backward_data", kernels.backward_data, _device)
     library.impl("backward_weight", kernels.backward_weight, _device)
+library.impl("shift", kernels.shift, "CPU")  # elsewhere: decompositions.py
 
 
 # Tensors without data
@@ -52,9 +55,15 @@ def _fake_backward_weight(x: Tensor, dy: Tensor, stride: Any, dilation: Any) -> 
     return x.new_empty(alpha_shape), x.new_empty(c_shape)
 
 
+def _fake_shift(x: Tensor, offsets: Any) -> Tensor:
+    shapes.check_offsets(x, offsets)
+    return shapes.empty_in_layout_of(x, x.shape)
+
+
 torch.library.register_fake("leancore::forward", _fake_forward, lib=library)
 torch.library.register_fake("leancore::backward_data", _fake_backward_data, lib=library)
 torch.library.register_fake("leancore::backward_weight", _fake_backward_weight, lib=library)
+torch.library.register_fake("leancore::shift", _fake_shift, lib=library)
 
 
 # Batches of calls
@@ -77,9 +86,14 @@ def _batch_backward_weight(info: Any, in_dims: Any, x: Any, dy: Any, stride: Any
     return _one_by_one(backward_weight, info, in_dims, x, dy, stride, dilation)
 
 
+def _batch_shift(info: Any, in_dims: Any, x: Any, offsets: Any) -> Any:
+    return _unfold(shift(_fold(x, in_dims[0]), offsets), info), 0
+
+
 torch.library.register_vmap("leancore::forward", _batch_forward, lib=library)
 torch.library.register_vmap("leancore::backward_data", _batch_backward_data, lib=library)
 torch.library.register_vmap("leancore::backward_weight", _batch_backward_weight, lib=library)
+torch.library.register_vmap("leancore::shift", _batch_shift, lib=library)
 
 
 def _fold(t: Tensor, dim: int) -> Tensor:

@@ -61,6 +61,15 @@ def shapes_of_weights(
     return (c_out, c_in), (min(c_in, c_out), 2 * dims)
 
 
+def check_offsets(x: Tensor, offsets: Sequence[int]) -> None:
+    """ValueError unless x has spatial axes, and offsets are some for each of them, one after the other."""
+    dims = x.dim() - 2
+    if not 1 <= dims <= 4:
+        raise ValueError(f"shift: x has shape {tuple(x.shape)}, expected (N, c, 1 to 4 spatial axes)")
+    if len(offsets) == 0 or len(offsets) % dims != 0:
+        raise ValueError(f"shift: there are {len(offsets)} numbers in offsets, expected a multiple of {dims}")
+
+
 def extents_of_y(spatial: Sequence[int], stride: Sequence[int]) -> list[int]:
     """Those of a 3-wide convolution with padding = dilation; 0 where x has 0."""
     return [(n - 1) // s + 1 for n, s in zip(spatial, stride, strict=True)]

@@ -64,8 +64,9 @@ class StandardLeanConv(nn.Module):
                 entry(self.cross.weight, index)[:, 0] = lean.c[:, k]
             self.cross.weight.requires_grad_(lean.c.requires_grad)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """x: (N, c_in, *spatial) -> y: (N, c_out, *spatial)."""
+    def forward(self, input: Tensor) -> Tensor:
+        """input, called as torch's convolutions call it: x (N, c_in, *spatial) -> y (N, c_out, *spatial)."""
+        x = input
         y: Tensor = self.pointwise(x) + self.cross(x if self.m == self.c_in else x[:, : self.m])
         return y if self.rest is None else torch.cat((y, self.rest(x)), 1)
 
@@ -87,14 +88,21 @@ def to_standard(model: _Module) -> _Module | StandardLeanConv:
 
     Raises:
         TypeError: model is not an nn.Module.
-        NotImplementedError: it contains a LeanConv4d, of which there is no standard form, or a subclass of a lean
-            layer, whose forward may be its own. Nothing is changed then.
+        NotImplementedError: it contains a LeanConv4d, of which there is no standard form, a subclass of a lean
+            layer, whose forward may be its own, or a lean layer whose weights are computed (pruned, parametrised).
+            Nothing is changed then.
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"to_standard: model is {type(model).__name__}, expected an nn.Module")
     root = root_of(model)
     lean = [slot for slot in slots_of(root) if isinstance(slot.module, (*_CONVS, LeanConv4d))]
     for slot in lean:
+        computed = {"alpha", "c", "bias"} - slot.module._parameters.keys()
+        if computed:
+            raise NotImplementedError(
+                f"to_standard: of {slot.name}, {', '.join(sorted(computed))} is computed (parametrised or pruned); "
+                "make it a plain parameter first, for example by torch.nn.utils.parametrize.remove_parametrizations"
+            )
         if type(slot.module) not in _CONVS:
             raise NotImplementedError(
                 f"to_standard: {slot.name} is {type(slot.module).__name__}, without standard form"

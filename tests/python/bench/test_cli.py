@@ -16,7 +16,7 @@ import leancore.cli
 from leancore.bench import bars, cli, report
 from leancore.bench.cases import layer
 from leancore.bench.peers import PEERS, installed
-from leancore.bench.timing import ENVIRONMENT, Spread
+from leancore.bench.timing import ENVIRONMENT, Spread, ratios
 
 FAST = ["--quick", "--seconds", "0.001"]
 OP = ["op", "--shape", "2,4,6,6", *FAST]
@@ -96,6 +96,18 @@ def test_op(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     printed = capsys.readouterr().out
     assert "4-3@6x6 x2 float64 s2 d2" in printed
     assert "leancore (c. last)" in printed
+
+
+def test_strides_side_by_side(tmp_path: Path) -> None:
+    """Rounds are shared, and every ratio is to leancore at the first stride."""
+    path = tmp_path / "op.json"
+    assert bench(*OP, "--stride", "1", "2", "3", "--op", "forward", "--peers", "none", "--json", path) == 0
+    records = report.load(path)["results"]
+    assert [r["stride"] for r in records] == [1, 2, 3]
+    assert len({len(r["samples"]) for r in records}) == 1
+    for record in records:
+        expected = ratios(record["samples"], records[0]["samples"]).median
+        assert record["over_leancore"]["median"] == pytest.approx(expected, rel=1e-5)  # samples are written rounded
 
 
 @pytest.mark.parametrize("shape", ["2,4,6", "1,4,3,3,3", "1,2,3,3,3,3"])

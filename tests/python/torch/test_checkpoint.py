@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import json
 import os
 import pickle
@@ -19,10 +20,14 @@ from torch import nn
 
 from leancore.torch.models import create_model
 from leancore.torch.train import CheckpointError, load_checkpoint, load_model, save_checkpoint
+from leancore.torch.train.checkpoint import State, load_state
 
 pytest.importorskip("safetensors")
 
 ABOUT = {"model": "lean_resnet_digits", "num_classes": 10, "in_channels": 1, "metrics": {"test_accuracy": 0.5}}
+
+
+STATE = State({"random": torch.arange(7), "a.b": torch.tensor(0.1)}, {"loss": 0.1 + 0.2, "rows": [1, 2]})
 
 
 def small_model(seed: int = 0) -> nn.Module:
@@ -79,13 +84,36 @@ def test_saving_the_same_weights_again_keeps_them(tmp_path: Path) -> None:
     assert equal(weights, small_model().state_dict())
 
 
+def test_a_state_comes_out_as_it_went_in(tmp_path: Path) -> None:
+    path = save_checkpoint(tmp_path, "last", small_model(), ABOUT, STATE)
+    state = load_state(path)
+    assert equal(state.tensors, STATE.tensors)
+    assert state.values == STATE.values
+    assert equal(load_checkpoint(path)[0], small_model().state_dict())
+    assert len(files(tmp_path)) == 3
+    save_checkpoint(tmp_path, "last", small_model(), ABOUT)
+    assert len(files(tmp_path)) == 2
+    with pytest.raises(CheckpointError, match=r"last\.json: holds no state"):
+        load_state(path)
+
+
+def test_the_first_format_is_read(tmp_path: Path) -> None:
+    """It had no state; its `about` no options of the model."""
+    path = save_checkpoint(tmp_path, "best", create_model("lean_resnet_digits"), ABOUT)
+    forge(path, format="leancore checkpoint 1")
+    load_model(path)
+    with pytest.raises(CheckpointError, match=r"best\.json: holds no state"):
+        load_state(path)
+
+
 # Damage
 
 
-@pytest.mark.parametrize("kind", ["weights", "json"])
+@pytest.mark.parametrize("kind", ["weights", "state", "json"])
 def test_every_flipped_bit_and_every_truncation_is_found_and_named(tmp_path: Path, kind: str) -> None:
-    path = save_checkpoint(tmp_path, "best", small_model(), ABOUT)
-    victim = path if kind == "json" else next(tmp_path.glob("*.safetensors"))
+    path = save_checkpoint(tmp_path, "best", small_model(), ABOUT, STATE)
+    victim = path if kind == "json" else next(tmp_path.glob(f"best-{'state-' * (kind == 'state')}{'[0-9a-f]' * 16}.*"))
+    load = load_state if kind == "state" else load_checkpoint
     intact = victim.read_bytes()
     rng = random.Random(0)
     damaged = []
@@ -96,11 +124,11 @@ def test_every_flipped_bit_and_every_truncation_is_found_and_named(tmp_path: Pat
     for content in damaged:
         victim.write_bytes(content)
         with pytest.raises(CheckpointError) as caught:
-            load_checkpoint(path)
+            load(path)
         # A flipped bit in the JSON file may change the name of the other one, but not without changing its own hash.
         assert str(victim) in str(caught.value)
     victim.write_bytes(intact)
-    load_checkpoint(path)
+    load(path)
 
 
 def test_missing_files_are_named(tmp_path: Path) -> None:
@@ -147,11 +175,20 @@ def test_a_forged_file_reaches_no_other_folder(tmp_path: Path) -> None:
         forge(path, weights={**entry, "file": name})
         with pytest.raises(CheckpointError, match=r"best\.json: names a weights file outside"):
             load_checkpoint(path)
+        forge(path, weights=entry, state={**entry, "file": name})
+        with pytest.raises(CheckpointError, match=r"best\.json: names a weights file outside"):
+            load_checkpoint(path)
 
 
 def test_a_forged_file_of_another_format_is_refused(tmp_path: Path) -> None:
     path = save_checkpoint(tmp_path, "best", small_model(), ABOUT)
-    for changes in ({"format": "leancore checkpoint 2"}, {"weights": []}, {"weights": {"file": "x"}}, {"about": None}):
+    for changes in (
+        {"format": "leancore checkpoint 3"},
+        {"weights": []},
+        {"weights": {"file": "x"}},
+        {"about": None},
+        {"state": []},
+    ):
         forge(path, **changes)
         with pytest.raises(CheckpointError, match=r"best\.json: not "):
             load_model(path)
@@ -167,11 +204,11 @@ def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
 # Interruptions
 
 
-@pytest.mark.parametrize("failing_call", [1, 2])
+@pytest.mark.parametrize("failing_call", [1, 2, 3])
 def test_a_full_disk_leaves_the_old_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing_call: int
 ) -> None:
-    """The disk fills up while the weights are written (1), or while the JSON file is (2: the second file fsynced)."""
+    """The disk fills up while the weights (1), the state (2) or the JSON file (3) are written, each synced in turn."""
     save_checkpoint(tmp_path, "best", small_model(1), ABOUT)
     flushed = 0
 
@@ -185,18 +222,18 @@ def test_a_full_disk_leaves_the_old_checkpoint(
 
     monkeypatch.setattr(os, "fsync", fsync)
     with pytest.raises(OSError, match="No space left"):
-        save_checkpoint(tmp_path, "best", small_model(2), ABOUT)
+        save_checkpoint(tmp_path, "best", small_model(2), ABOUT, STATE)
     monkeypatch.undo()
     assert flushed == failing_call
     assert equal(load_checkpoint(tmp_path / "best.json")[0], small_model(1).state_dict())
     assert not [n for n in files(tmp_path) if n.endswith(".tmp")]
 
 
-@pytest.mark.parametrize("failing_call", [1, 2])
+@pytest.mark.parametrize("failing_call", [1, 2, 3])
 def test_stopping_before_a_rename_leaves_the_old_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing_call: int
 ) -> None:
-    """Only a rename puts a file in its place: until that of the JSON file, the second one, nothing has changed."""
+    """Only a rename puts a file in its place: until that of the JSON file, the third one, nothing has changed."""
     save_checkpoint(tmp_path, "best", small_model(1), ABOUT)
     renames = 0
 
@@ -209,34 +246,40 @@ def test_stopping_before_a_rename_leaves_the_old_checkpoint(
 
     monkeypatch.setattr(Path, "replace", replace)
     with pytest.raises(KeyboardInterrupt):
-        save_checkpoint(tmp_path, "best", small_model(2), ABOUT)
+        save_checkpoint(tmp_path, "best", small_model(2), ABOUT, STATE)
     monkeypatch.undo()
     assert equal(load_checkpoint(tmp_path / "best.json")[0], small_model(1).state_dict())
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="forks")
-# The children only write files and are killed within 30 ms, so that a lock lost in the fork cannot hold anything up.
+# The children only write files and are killed soon, so that a lock lost in the fork cannot hold anything up.
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
 @pytest.mark.filterwarnings("ignore:os.fork\\(\\) was called:RuntimeWarning")
 def test_kill_at_any_moment_leaves_a_whole_checkpoint(tmp_path: Path) -> None:
     models = [nn.Linear(500, 200) for _ in range(2)]
-    save_checkpoint(tmp_path, "last", models[0], {"model": 0})
+
+    def save(number: int) -> None:
+        save_checkpoint(tmp_path, "last", models[number], {"model": number}, State({"n": torch.tensor(number)}, {}))
+
+    began = time.perf_counter()
+    save(0)
+    duration = time.perf_counter() - began
     rng = random.Random(0)
     seen = set()
-    for _ in range(40):
+    for turn in range(40):
         child = os.fork()
         if child == 0:
             try:
-                while True:
-                    for number, model in enumerate(models):
-                        save_checkpoint(tmp_path, "last", model, {"model": number})
+                for step in itertools.count(turn):
+                    save(step % 2)
             finally:
                 os._exit(1)
-        time.sleep(rng.uniform(0, 0.03))
+        time.sleep(rng.uniform(0, 3 * duration))
         os.kill(child, signal.SIGKILL)
         assert os.waitpid(child, 0)[1] == signal.SIGKILL
         weights, about = load_checkpoint(tmp_path / "last.json")
         assert equal(weights, models[about["model"]].state_dict())
+        assert load_state(tmp_path / "last.json").tensors["n"] == about["model"]
         seen.add(about["model"])
     assert seen == {0, 1}
     save_checkpoint(tmp_path, "last", models[0], {"model": 0})

@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +15,7 @@ import pytest
 import leancore
 from helpers import run_script
 from leancore.cli import main
-from leancore.torch.train import load_model
+from leancore.torch.train import RECIPES, load_model
 
 for package in ("lightning_fabric", "jsonargparse", "rich", "matplotlib", "safetensors", "sklearn"):
     pytest.importorskip(package)
@@ -142,9 +140,32 @@ def test_a_configuration_repeats_a_run(tmp_path: Path) -> None:
     assert options_of(second) == {**options_of(first), "seed": 5, "out": str(second)}
 
 
+def test_the_command_line_goes_before_the_file_and_the_file_before_the_recipe(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("lr: 0.07\nclip: 3.0\nepochs: 1\n")
+    common = ["--batch-size", "700", "--out", str(tmp_path / "run")]
+    assert main(["train", "--config", str(tmp_path / "mine.yaml"), "--recipe", "modern", "--clip", "2", *common]) == 0
+    options = options_of(tmp_path / "run")
+    assert (options["clip"], options["lr"], options["epochs"], options["batch_size"]) == (2.0, 0.07, 1, 700)
+    recipe = RECIPES["modern"]
+    for name in recipe.keys() - {"lr", "epochs", "batch_size"}:
+        assert options[name] == recipe[name]
+
+
+def test_switches(tmp_path: Path) -> None:
+    command = ["train", "--epochs", "1", "--batch-size", "1433", "--out", str(tmp_path / "run")]
+    assert main([*command, "--no-augment"]) == 0
+    assert options_of(tmp_path / "run")["augment"] is False
+    assert main([*command, "--augment", "false"]) == 1  # not empty
+    assert main([*command, "--augment", "false", "--resume"]) == 0
+    assert main([*command, "--resume", "true"]) == 1  # a run that augments is another one
+
+
 @pytest.mark.parametrize(
     ("options", "text"),
     [
+        (["--recipe", "soup"], "invalid choice: 'soup'"),
+        (["--model-options", "{wings: 2}"], "lean_resnet_digits has no option wings"),
+        (["--resume"], "resume is True, expected a folder in `out`"),
         (["--epochs", "0"], "epochs is 0, expected at least 1"),
         (["--epochs", "many"], "epochs"),
         (["--model", "alexnet"], "expected one of lean_resnet_a"),
@@ -164,8 +185,8 @@ def test_failures_end_with_one_line_and_status_1(tmp_path: Path, capsys: pytest.
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").touch()
     for options, text in (
-        (["--data", str(tmp_path / "nowhere")], "nowhere: no such folder"),
-        (["--data", str(tmp_path)], "data_batch_1.bin: missing"),
+        (["--data", "cifar10", "--data-folder", str(tmp_path / "nowhere")], "nowhere: no such folder"),
+        (["--data", "cifar10", "--data-folder", str(tmp_path)], "holds no data_batch_1.bin"),
         (["--out", str(tmp_path / "full")], "full: not empty"),
         (["--lr", "1e30", "--schedule", "constant", "--out", str(tmp_path / "bad")], "step"),
     ):
@@ -174,28 +195,6 @@ def test_failures_end_with_one_line_and_status_1(tmp_path: Path, capsys: pytest.
         assert error.startswith("leancore train: error: ")
         assert text in error
         assert error.count("\n") == 1
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, -signal.SIGTERM), (signal.SIGINT, 130)])
-def test_a_signal_ends_a_run_and_leaves_its_checkpoints(tmp_path: Path, number: int, status: int) -> None:
-    folder = tmp_path / "run"
-    process = subprocess.Popen(
-        [sys.executable, "-c", MAIN, "train", "--epochs", "100000", "--out", str(folder)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "OMP_WAIT_POLICY": "PASSIVE"},
-    )
-    while not (folder / "last.json").exists():
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.05)
-    process.send_signal(number)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == status, errors
-    assert "Traceback" not in errors
-    load_model(folder / "last.json")
-    load_model(folder / "best.json")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals")

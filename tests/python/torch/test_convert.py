@@ -164,6 +164,44 @@ def test_left_and_why(make: Any, reason: str) -> None:
     assert report.parameters_before == report.parameters_after
 
 
+@pytest.mark.parametrize("how", ["script", "trace"])
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_scripted_model_is_left_and_said_to_be(how: str) -> None:
+    model, x = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU()), torch.ones(1, 3, 4, 4)
+    scripted = torch.jit.script(model) if how == "script" else torch.jit.trace(model, x)
+    converted, report = convert(scripted)
+    assert converted is scripted
+    assert [(left.names, left.layer) for left in report.left] == [(("0",), "Conv2d")]
+    assert "scripted or traced" in str(report)
+    assert torch.equal(converted(x), model(x))
+
+
+def test_inside_of_a_compiled_model() -> None:
+    """The compiled code must not go on with the layers that are gone."""
+    model = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU())
+    compiled, x = torch.compile(model, backend="eager"), torch.ones(1, 3, 4, 4)
+    compiled(x)
+    converted, report = convert(compiled)
+    assert [r.names for r in report.replaced] == [("_orig_mod.0",)]
+    assert isinstance(model[0], LeanConv2d)
+    assert torch.equal(converted(x), model(x))
+
+
+def test_called_by_keyword() -> None:
+    class Keyword(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 3, padding=1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.conv(input=x)
+
+    x = torch.ones(1, 3, 4, 4)
+    for options in ({}, {"init": "calibrate", "batches": [x]}):
+        model, _ = convert(Keyword(), **options)  # type: ignore[arg-type]
+        assert model(x).shape == (1, 4, 4, 4)
+
+
 def test_nothing_to_convert() -> None:
     model = nn.Sequential(nn.Linear(3, 4), nn.ReLU())
     before = {name: value.clone() for name, value in model.state_dict().items()}

@@ -1,41 +1,32 @@
-"""The data of a training run: digits, CIFAR-10's binary files and what can be wrong with them, augmentation."""
+"""The data sets: the layouts of their files, what can be wrong with them, and data sets made by hand."""
 
 from __future__ import annotations
 
 import os
+import struct
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from leancore.torch.train import data
+from data_files import CIFAR10, FASHION_MNIST, FILES, STL10, TEST, TRAIN, pack, shrink, write, write_idx
 from leancore.torch.train.data import (
+    Augmentation,
     DataError,
+    DataSet,
     Normalisation,
-    TrainBatches,
-    cifar10,
-    digits,
+    Split,
+    list_data,
     load_data,
-    random_crop_and_flip,
-    test_batches,
 )
 
-test_batches.__test__ = False  # type: ignore[attr-defined]  # the name is not that of a test
-
-FILES = [*(f"data_batch_{i}.bin" for i in range(1, 6)), "test_batch.bin"]
+NAMED = list(FILES)
 
 
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """CIFAR-10 in small: ten records in a file, not ten thousand, of random bytes."""
-    monkeypatch.setattr(data, "_RECORDS", 10)
-    rng = np.random.default_rng(0)
-    for name in FILES:
-        records = rng.integers(0, 256, (10, 3073), dtype=np.uint8)
-        records[:, 0] = rng.permutation(10)
-        records.tofile(tmp_path / name)
-    return tmp_path
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    shrink(monkeypatch)
 
 
 # Digits
@@ -43,7 +34,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_digits_are_split_the_same_way_always_and_evenly() -> None:
     pytest.importorskip("sklearn")
-    first, second = digits(), load_data(None)
+    first, second = load_data("digits"), load_data("digits")
     assert (len(first.train), len(first.test)) == (1433, 364)
     for a, b in ((first.train, second.train), (first.test, second.test)):
         assert torch.equal(a.images, b.images)
@@ -52,13 +43,12 @@ def test_digits_are_split_the_same_way_always_and_evenly() -> None:
         train, test = int((first.train.labels == label).sum()), int((first.test.labels == label).sum())
         assert test == (train + test + 4) // 5
     assert first.train.images.shape[1:] == (1, 8, 8)
-    assert first.train.images.dtype == torch.uint8
     assert int(first.train.images.max()) == 16
 
 
 def test_digits_are_those_of_scikit_learn() -> None:
     datasets = pytest.importorskip("sklearn.datasets")
-    loaded, ours = datasets.load_digits(), digits()
+    loaded, ours = datasets.load_digits(), load_data("digits")
     theirs = sorted(
         (int(label), image.astype(np.uint8).tobytes())
         for label, image in zip(loaded.target, loaded.images, strict=True)
@@ -69,7 +59,7 @@ def test_digits_are_those_of_scikit_learn() -> None:
 
 def test_digits_are_normalised_by_the_training_images() -> None:
     pytest.importorskip("sklearn")
-    loaded = digits()
+    loaded = load_data("digits")
     images = loaded.normalisation(loaded.train.images).double()
     n = images.numel()
     # Each value carries a few roundings of float32, and the mean of n of them no more than each.
@@ -77,162 +67,256 @@ def test_digits_are_normalised_by_the_training_images() -> None:
     assert abs(images.square().sum().item() / (n - 1) - 1) < 32 * 2**-24 * images.square().max().item()
 
 
-# CIFAR-10
+# Layouts
 
 
-def test_cifar10_reads_every_byte(folder: Path) -> None:
-    for where in (str(folder), folder):
-        loaded = cifar10(where)
-        for split, names in ((loaded.train, FILES[:5]), (loaded.test, FILES[5:])):
-            records = np.concatenate([np.fromfile(folder / name, np.uint8).reshape(10, 3073) for name in names])
-            assert np.array_equal(split.labels.numpy(), records[:, 0])
-            assert split.images.shape == (10 * len(names), 3, 32, 32)
-            # Byte 1 + 1024 c + 32 row + column of a record is a pixel of channel c.
-            assert np.array_equal(split.images.numpy().reshape(-1, 3072), records[:, 1:])
-            assert int(split.images[3, 2, 5, 7]) == records[3, 1 + 2 * 1024 + 5 * 32 + 7]
-    assert loaded.classes[:3] == ("airplane", "automobile", "bird")
+def splits(name: str, folder: Path) -> list[tuple[Split, list[Path]]]:
+    """Each split with its files."""
+    loaded, files = load_data(name, folder), [folder / file for file in FILES[name]]
+    cut = {"cifar10": 5, "cifar100": 1}.get(name, 2)
+    return [(loaded.train, files[:cut]), (loaded.test, files[cut:])]
 
 
-def test_cifar10_finds_the_official_folder_inside(folder: Path) -> None:
-    inner = folder / "cifar-10-batches-bin"
-    inner.mkdir()
-    for name in FILES:
-        (folder / name).rename(inner / name)
-    assert len(cifar10(folder).train) == 50
+@pytest.mark.parametrize(("name", "labels"), [("cifar10", 1), ("cifar100", 2)])
+def test_cifar_is_read_to_the_last_byte(tmp_path: Path, name: str, labels: int) -> None:
+    write(name, tmp_path)
+    for split, files in splits(name, tmp_path):
+        records = np.concatenate([np.fromfile(file, np.uint8).reshape(-1, labels + 3072) for file in files])
+        # CIFAR-100's records begin with the coarse label; the fine one is used.
+        assert np.array_equal(split.labels.numpy(), records[:, labels - 1])
+        assert split.images.shape == (len(records), 3, 32, 32)
+        # Byte 1024 c + 32 row + column of the pixels belongs to channel c.
+        assert np.array_equal(split.images.numpy().reshape(-1, 3072), records[:, labels:])
+        assert int(split.images[3, 2, 5, 7]) == records[3, labels + 2 * 1024 + 5 * 32 + 7]
 
 
-@pytest.mark.parametrize("name", FILES)
-def test_a_missing_file_is_named(folder: Path, name: str) -> None:
-    (folder / name).unlink()
-    with pytest.raises(DataError, match=rf"{name}: missing; expected data_batch_1\.bin"):
-        cifar10(folder)
+def test_stl10_is_read_to_the_last_byte(tmp_path: Path) -> None:
+    write("stl10", tmp_path)
+    for split, (pixels, labels) in splits("stl10", tmp_path):
+        raw = np.fromfile(pixels, np.uint8)
+        assert raw.size == split.images.numel()
+        # Byte 9216 c + 96 column + row of an image belongs to channel c: columns come one after the other.
+        for image, channel, row, column in ((0, 0, 0, 0), (1, 2, 5, 7), (4, 1, 95, 0), (5, 2, 95, 95)):
+            byte = 3 * 9216 * image + 9216 * channel + 96 * column + row
+            assert int(split.images[image, channel, row, column]) == raw[byte]
+        assert np.array_equal(np.swapaxes(split.images.numpy(), 2, 3).reshape(-1), raw)
+        assert np.array_equal(split.labels.numpy() + 1, np.fromfile(labels, np.uint8))
 
 
-@pytest.mark.parametrize("name", FILES)
-@pytest.mark.parametrize("size", [0, 1, 30_729, 30_731, 61_460])
-def test_a_file_of_the_wrong_size_is_named(folder: Path, name: str, size: int) -> None:
-    (folder / name).write_bytes(bytes(size))
-    with pytest.raises(DataError, match=rf"{name}: {size:,} bytes, expected 30,730 \(10 records of 3,073\)"):
-        cifar10(folder)
+@pytest.mark.parametrize("packed", [False, True])
+def test_fashion_mnist_is_read_to_the_last_byte(tmp_path: Path, packed: bool) -> None:
+    write("fashion_mnist", tmp_path)
+    raw = {file: (tmp_path / file).read_bytes() for file in FASHION_MNIST}
+    if packed:
+        for file in FASHION_MNIST:
+            pack(tmp_path / file)
+    for split, (images, labels) in splits("fashion_mnist", tmp_path):
+        assert split.images.shape[1:] == (1, 28, 28)
+        assert split.images.numpy().tobytes() == raw[images.name][16:]
+        assert split.labels.numpy().astype(np.uint8).tobytes() == raw[labels.name][8:]
 
 
-def test_a_label_out_of_range_is_named(folder: Path) -> None:
-    records = np.fromfile(folder / "data_batch_3.bin", np.uint8).reshape(10, 3073)
-    records[7, 0] = 10
-    records.tofile(folder / "data_batch_3.bin")
-    with pytest.raises(DataError, match=r"data_batch_3\.bin: record 7 has label 10, expected 0 to 9"):
-        cifar10(folder)
+@pytest.mark.parametrize("name", NAMED)
+def test_a_data_set_says_what_it_is(tmp_path: Path, name: str) -> None:
+    loaded = load_data(name, write(name, tmp_path))
+    assert loaded.name == name
+    assert len(loaded.classes) == len(set(loaded.classes)) == (100 if name == "cifar100" else 10)
+    assert len(loaded.train) == (5 * TRAIN if name == "cifar10" else TRAIN)
+    assert len(loaded.test) == (TRAIN if name == "cifar10" else TEST)
+    for split in (loaded.train, loaded.test):
+        assert split.images.is_contiguous()
+    images = loaded.augmentation(loaded.train.images, torch.Generator())
+    assert images.shape == loaded.train.images.shape
 
 
-def test_no_folder_or_no_file(tmp_path: Path, folder: Path) -> None:
-    with pytest.raises(DataError, match="nowhere: no such folder"):
-        cifar10(tmp_path / "nowhere")
-    with pytest.raises(DataError, match=r"test_batch\.bin: no such folder"):
-        cifar10(folder / "test_batch.bin")
-    (folder / "data_batch_2.bin").unlink()
-    (folder / "data_batch_2.bin").mkdir()
-    with pytest.raises(DataError, match=r"data_batch_2\.bin: "):
-        cifar10(folder)
+def test_classes_have_their_names() -> None:
+    from leancore.torch.train.data import cifar, fashion_mnist, stl10
+
+    assert [cifar._CIFAR10_CLASSES[i] for i in (0, 3, 9)] == ["airplane", "cat", "truck"]
+    names = cifar._CIFAR100_NAMES.split()
+    assert [names[i] for i in (0, 41, 99)] == ["apple", "lawn_mower", "worm"]
+    assert names == sorted(names)
+    assert [stl10._CLASSES[i] for i in (0, 7, 9)] == ["airplane", "monkey", "truck"]
+    assert [fashion_mnist._CLASSES[i] for i in (0, 8, 9)] == ["T-shirt/top", "Bag", "Ankle boot"]
+
+
+# What is wrong with a file
+
+
+@pytest.mark.parametrize(("name", "file"), [(name, file) for name in NAMED for file in FILES[name]])
+def test_a_missing_file_is_named(tmp_path: Path, name: str, file: str) -> None:
+    (write(name, tmp_path) / file).unlink()
+    with pytest.raises(DataError, match=rf"{file}: missing"):
+        load_data(name, tmp_path)
+
+
+@pytest.mark.parametrize(("name", "file"), [(name, file) for name in NAMED for file in FILES[name]])
+@pytest.mark.parametrize("change", [-1, 1, 5000, "empty"])
+def test_a_file_of_the_wrong_size_is_named(tmp_path: Path, name: str, file: str, change: int | str) -> None:
+    path = write(name, tmp_path) / file
+    size = path.stat().st_size
+    content = path.read_bytes() + bytes(5000)
+    path.write_bytes(b"" if change == "empty" else content[: size + int(change)])
+    found = rf"more than {size:,}" if change in (1, 5000) else f"{path.stat().st_size:,}"
+    with pytest.raises(DataError, match=rf"{file}: {found} bytes, expected {size:,} \("):
+        load_data(name, tmp_path)
+
+
+def test_an_error_says_what_a_file_is_made_of(tmp_path: Path) -> None:
+    for name, file, text in (
+        ("cifar10", "test_batch.bin", r"expected 30,730 \(10 records of 3,073\)"),
+        ("cifar100", "test.bin", r"expected 18,444 \(6 records of 3,074\)"),
+        ("stl10", "test_X.bin", r"expected 165,888 \(6 images of 27,648\)"),
+        ("stl10", "test_y.bin", r"expected 6 \(6 labels\)"),
+        ("fashion_mnist", "t10k-images-idx3-ubyte", r"4,720 \(a header of 16 and an array of \(6, 28, 28\)\)"),
+    ):
+        (write(name, tmp_path / name) / file).write_bytes(b"")
+        with pytest.raises(DataError, match=rf"{file}: 0 bytes, .*{text}"):
+            load_data(name, tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "byte", "value", "text"),
+    [
+        ("cifar10", "data_batch_3.bin", 7 * 3073, 10, "record 7 has label 10, expected 0 to 9"),
+        ("cifar100", "test.bin", 4 * 3074, 20, "record 4 has coarse label 20, expected 0 to 19"),
+        ("cifar100", "train.bin", 9 * 3074 + 1, 100, "record 9 has label 100, expected 0 to 99"),
+        ("stl10", "train_y.bin", 2, 0, "record 2 has label 0, expected 1 to 10"),
+        ("stl10", "test_y.bin", 5, 11, "record 5 has label 11, expected 1 to 10"),
+        ("fashion_mnist", "t10k-labels-idx1-ubyte", 8 + 3, 10, "record 3 has label 10, expected 0 to 9"),
+    ],
+)
+def test_a_label_out_of_range_is_named(tmp_path: Path, name: str, file: str, byte: int, value: int, text: str) -> None:
+    path = write(name, tmp_path) / file
+    content = bytearray(path.read_bytes())
+    content[byte] = value
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=rf"{file}: {text}"):
+        load_data(name, tmp_path)
+
+
+def test_an_idx_file_of_another_kind_is_named(tmp_path: Path) -> None:
+    images, labels = write("fashion_mnist", tmp_path) / FASHION_MNIST[0], tmp_path / FASHION_MNIST[1]
+    content = images.read_bytes()
+    for header, text in (
+        (struct.pack(">4I", 0x0801, TRAIN, 28, 28), r"magic number is 0x00000801, expected 0x00000803 \(unsigned"),
+        (struct.pack(">4I", 0x0D03, TRAIN, 28, 28), r"magic number is 0x00000d03, expected"),
+        (struct.pack("<4I", 0x0803, TRAIN, 28, 28), r"magic number is 0x03080000, expected"),
+        (struct.pack(">4I", 0x0803, TRAIN, 32, 32), r"an array of \(10, 32, 32\), expected \(10, 28, 28\)"),
+        (struct.pack(">4I", 0x0803, 2**32 - 1, 28, 28), r"an array of \(4294967295, 28, 28\), expected"),
+    ):
+        images.write_bytes(header + content[16:])
+        with pytest.raises(DataError, match=f"{images.name}: .*{text}"):
+            load_data("fashion_mnist", tmp_path)
+    images.write_bytes(labels.read_bytes())
+    with pytest.raises(DataError, match=rf"{images.name}: its IDX magic number is 0x00000801"):
+        load_data("fashion_mnist", tmp_path)
+
+
+def test_a_damaged_gzip_file_is_named(tmp_path: Path) -> None:
+    path = pack(write("fashion_mnist", tmp_path) / FASHION_MNIST[2])
+    whole = path.read_bytes()
+    middle = bytearray(whole)
+    middle[len(whole) // 2] ^= 0x10
+    for damaged in (whole[: len(whole) // 2], whole[:-4], b"not gzip at all", bytes(middle), whole[:-8] + bytes(8)):
+        path.write_bytes(damaged)
+        with pytest.raises(DataError, match=rf"{path.name}: damaged: "):
+            load_data("fashion_mnist", tmp_path)
+
+
+def test_a_gzip_file_that_would_fill_the_memory_is_read_only_so_far(tmp_path: Path) -> None:
+    path = write("fashion_mnist", tmp_path) / FASHION_MNIST[0]
+    write_idx(path, np.zeros((TRAIN * 10_000, 28, 28), np.uint8))
+    with pytest.raises(DataError, match=r"an array of \(100000, 28, 28\), expected \(10, 28, 28\)"):
+        load_data("fashion_mnist", tmp_path)
+    content = bytearray(path.read_bytes())
+    content[4:8] = struct.pack(">I", TRAIN)
+    path.write_bytes(content)
+    pack(path)
+    with pytest.raises(DataError, match="more than 7,856 bytes, expected 7,856"):
+        load_data("fashion_mnist", tmp_path)
+
+
+@pytest.mark.parametrize(("name", "file"), [("cifar10", CIFAR10[1]), ("stl10", STL10[1])])
+def test_what_is_no_file_is_named(tmp_path: Path, name: str, file: str) -> None:
+    path = write(name, tmp_path) / file
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(DataError, match=rf"{file}: cannot be read: Is a directory"):
+        load_data(name, tmp_path)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads any file")
-def test_a_file_that_may_not_be_read_is_named(folder: Path) -> None:
-    (folder / "data_batch_4.bin").chmod(0)
+def test_a_file_that_may_not_be_read_is_named(tmp_path: Path) -> None:
+    (write("cifar10", tmp_path) / "data_batch_4.bin").chmod(0)
     with pytest.raises(DataError, match=r"data_batch_4\.bin: cannot be read"):
-        cifar10(folder)
+        load_data("cifar10", tmp_path)
 
 
-def test_no_pickle_is_opened(folder: Path) -> None:
+def test_no_pickle_is_opened(tmp_path: Path) -> None:
     """The Python version of CIFAR-10 is a pickle. It has other names and another size, and is never unpickled."""
-    (folder / "data_batch_1.bin").write_bytes(b"cos\nsystem\n(S'false'\ntR.".ljust(30_730, b"\xff"))
+    path = write("cifar10", tmp_path) / "data_batch_1.bin"
+    path.write_bytes(b"cos\nsystem\n(S'false'\ntR.".ljust(30_730, b"\xff"))
     with pytest.raises(DataError, match="label 99"):  # the first byte, read as what it is
-        cifar10(folder)
+        load_data("cifar10", tmp_path)
 
 
-# Normalisation, batches, augmentation
+# Names
 
 
-def test_normalisation_is_its_formula() -> None:
+def test_names() -> None:
+    assert list_data() == ["digits", "cifar10", "cifar100", "stl10", "fashion_mnist"]
+    with pytest.raises(ValueError, match="data is 'mnist', expected one of digits, cifar10"):
+        load_data("mnist")
+    with pytest.raises(ValueError, match="digits come with scikit-learn"):
+        load_data("digits", "somewhere")
+
+
+# By hand
+
+
+def by_hand(**changes: object) -> DataSet:
+    def split(n: int) -> Split:
+        return Split(torch.zeros(n, 2, 4, 5, 6, dtype=torch.uint8), torch.arange(n) % 3)
+
+    parts: dict[str, object] = {
+        "name": "volumes", "title": "Volumes", "classes": ("a", "b", "c"), "train": split(6), "test": split(3),
+        "normalisation": Normalisation(255.0, (0.5, 0.5), (0.25, 0.25)), "augmentation": Augmentation(flip=True),
+    }  # fmt: skip
+    return DataSet(**{**parts, **changes})  # type: ignore[arg-type]
+
+
+def test_parts_that_do_not_fit_are_refused() -> None:
+    images, labels = torch.zeros(4, 2, 4, 5, 6, dtype=torch.uint8), torch.zeros(4, dtype=torch.int64)
+    assert by_hand().train.images.shape == (6, 2, 4, 5, 6)
+    for arrays, text in (
+        ((images.float(), labels), r"images are torch.float32 \(4, 2, 4, 5, 6\), expected uint8"),
+        ((images[:, 0, 0, 0], labels), r"images are torch.uint8 \(4, 6\), expected"),
+        ((images, labels[:3]), r"labels are torch.int64 \(3,\), expected int64 \(4,\)"),
+        ((images, labels.int()), r"labels are torch.int32 \(4,\), expected int64"),
+    ):
+        with pytest.raises(ValueError, match=text):
+            Split(*arrays)
+    for change, text in (
+        ({"test": Split(images[..., 1:], labels)}, r"test images are \(2, 4, 5, 5\), expected \(2, 4, 5, 6\)"),
+        ({"normalisation": Normalisation(255.0, (0.5,), (0.5,))}, "2 channels, expected as many means"),
+        ({"classes": ("a", "b")}, "training labels from 0 to 2, expected 0 to 1"),
+        ({"test": Split(images, labels - 1)}, "test labels from -1 to -1, expected 0 to 2"),
+    ):
+        with pytest.raises(ValueError, match=text):
+            by_hand(**change)
+
+
+@pytest.mark.parametrize("spatial", [(3,), (1, 3), (1, 1, 3)])
+def test_normalisation_is_its_formula(spatial: tuple[int, ...]) -> None:
     normalise = Normalisation(255.0, (0.25, 0.5), (0.5, 0.125))
-    images = torch.tensor([0, 51, 255], dtype=torch.uint8).view(1, 1, 1, 3).expand(1, 2, 1, 3)
+    images = torch.tensor([0, 51, 255], dtype=torch.uint8).view(1, 1, *spatial).expand(1, 2, *spatial)
     result = normalise(images)
     assert result.dtype == torch.float32
+    assert result.shape == images.shape
     for channel, (mean, std) in enumerate(zip(normalise.mean, normalise.std, strict=True)):
         for i, byte in enumerate((0, 51, 255)):
             exact = (byte / 255 - mean) / std
             # Rounded: the scale, the shift, the product and the sum, none of them above 4 in size here.
-            assert abs(result[0, channel, 0, i].item() - exact) <= 4 * 2**-24 * (byte / 255 / std + mean / std + 4)
-
-
-def test_an_epoch_shows_every_image_once_in_an_order_of_its_own(folder: Path) -> None:
-    loaded = cifar10(folder)
-    batches = TrainBatches(loaded, 8, augment=False, seed=3)
-    normalised = loaded.normalisation(loaded.train.images)
-    index = {image.numpy().tobytes(): i for i, image in enumerate(normalised)}
-    orders = []
-    for _ in range(2):
-        sizes, order = [], []
-        for images, labels in batches:
-            sizes.append(len(labels))
-            order += [index[image.numpy().tobytes()] for image in images]
-            assert torch.equal(labels, loaded.train.labels[order[-len(labels) :]])
-        assert sizes == [8] * 6 + [2]
-        assert len(sizes) == len(batches)
-        assert sorted(order) == list(range(50))
-        orders.append(order)
-    assert orders[0] != orders[1]
-
-
-def test_a_last_batch_of_one_is_left_out(folder: Path) -> None:
-    batches = TrainBatches(cifar10(folder), 7, augment=True, seed=0)
-    assert len(batches) == len(list(batches)) == 7
-    assert len(TrainBatches(cifar10(folder), 100, augment=True, seed=0)) == 1
-
-
-def test_batches_come_from_the_seed_alone(folder: Path) -> None:
-    loaded = cifar10(folder)
-
-    def epochs(seed: int) -> list[torch.Tensor]:
-        batches = TrainBatches(loaded, 16, augment=True, seed=seed)
-        return [images for _ in range(2) for images, _ in batches]
-
-    torch.manual_seed(1)
-    first = epochs(0)
-    torch.manual_seed(2)
-    assert all(torch.equal(a, b) for a, b in zip(first, epochs(0), strict=True))
-    assert not torch.equal(first[0], epochs(1)[0])
-
-
-def test_test_images_come_in_order_and_whole(folder: Path) -> None:
-    loaded = cifar10(folder)
-    batches = list(test_batches(loaded, 4))
-    assert [len(labels) for _, labels in batches] == [4, 4, 2]
-    assert torch.equal(torch.cat([labels for _, labels in batches]), loaded.test.labels)
-    assert torch.equal(torch.cat([images for images, _ in batches]), loaded.normalisation(loaded.test.images))
-
-
-@pytest.mark.parametrize("flip", [False, True])
-@pytest.mark.parametrize("shape", [(400, 3, 5, 7), (400, 1, 8, 8)])
-def test_augmentation_shifts_and_mirrors_and_nothing_else(flip: bool, shape: tuple[int, ...]) -> None:
-    padding = 2
-    images = torch.randint(1, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    results = random_crop_and_flip(images, padding, flip, torch.Generator().manual_seed(1))
-    assert results.shape == images.shape
-    assert results.dtype == torch.uint8
-    padded = torch.nn.functional.pad(images, (padding,) * 4)
-    height, width = shape[2:]
-    seen = set()
-    for image, result in zip(padded, results, strict=True):
-        crops = {
-            (row, column, mirrored): crop.flip(-1) if mirrored else crop
-            for row in range(2 * padding + 1)
-            for column in range(2 * padding + 1)
-            for crop in [image[:, row : row + height, column : column + width]]
-            for mirrored in ((False, True) if flip else (False,))
-        }
-        matching = [key for key, crop in crops.items() if torch.equal(crop, result)]
-        assert len(matching) == 1
-        seen.add(matching[0])
-    # 400 draws among at most 50 equally likely ones: all seen, but for a chance of 50 (1 - 1/50)^400 < 2 %, and the
-    # seed is fixed.
-    assert len(seen) == (2 * padding + 1) ** 2 * (2 if flip else 1)
+            error = abs(result[0, channel].flatten()[i].item() - exact)
+            assert error <= 4 * 2**-24 * (byte / 255 / std + mean / std + 4)

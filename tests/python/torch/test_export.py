@@ -100,14 +100,15 @@ print("leancore" in sys.modules)
     assert done.stdout.strip() == "False", done.stderr
 
 
-def test_aot_inductor_of_the_decomposed_program(tmp_path: Path) -> None:
-    model = network(LeanConv2d).eval()[:2]
-    program = exported(LeanConv2d, model).run_decompositions(decompositions())
+@pytest.mark.parametrize("layer", LAYERS)
+def test_aot_inductor_of_the_decomposed_program(layer: Any, tmp_path: Path) -> None:
+    model = network(layer).eval()[:2]
+    program = exported(layer, model).run_decompositions(decompositions())
     package = str(tmp_path / "model.pt2")
     torch._inductor.aoti_compile_and_package(program, package_path=package)
     runner = torch._inductor.aoti_load_package(package)
     for more in (0, 1, 4):
-        x = example(LeanConv2d, more)
+        x = example(layer, more)
         assert torch.equal(runner(x), model(x))
 
 

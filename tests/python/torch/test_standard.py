@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import parametrizations, parametrize, prune
 
 from helpers import SMALL, absolute, bound, geometries, integer_problem, normal_problem
 from leancore.torch import LeanConv1d, LeanConv2d, LeanConv3d, LeanConv4d, to_standard
@@ -76,6 +77,35 @@ def test_no_lean_layers() -> None:
     modules = list(model.modules())
     assert to_standard(model) is model
     assert list(model.modules()) == modules
+
+
+@pytest.mark.parametrize("name", ["alpha", "c"])
+@pytest.mark.parametrize("make", ["pruned", "parametrised"])
+def test_computed_weights_are_refused(name: str, make: str) -> None:
+    """The hook that computes a pruned weight would be carried over to a module without it."""
+    layer = LeanConv2d(3, 3)
+    if make == "pruned":
+        prune.l1_unstructured(layer, name, 0.5)
+    else:
+        parametrizations.orthogonal(layer, name)
+    model = nn.Sequential(LeanConv2d(3, 3), layer)
+    with pytest.raises(NotImplementedError, match=rf"to_standard: of 1, {name} is computed"):
+        to_standard(model)
+    assert type(model[0]) is LeanConv2d
+    if make == "pruned":
+        prune.remove(layer, name)
+    else:
+        parametrize.remove_parametrizations(layer, name)
+    x = torch.ones(1, 3, 4, 4)
+    before = copy.deepcopy(model)(x)
+    assert to_standard(model)(x).shape == before.shape
+
+
+def test_called_by_keyword_like_a_convolution() -> None:
+    lean, x = LeanConv2d(3, 4), torch.ones(1, 3, 4, 4)
+    assert torch.equal(lean(input=x), lean(x))
+    standard = to_standard(lean)
+    assert torch.equal(standard(input=x), standard(x))
 
 
 class Own(LeanConv2d):

@@ -139,6 +139,14 @@ def test_counts(
     assert (report.flops_after < report.flops_before) == (replaced > 0)
 
 
+def test_hrnet_but_for_its_opening_convolution() -> None:
+    """As the paper has it; of the networks here whose opening convolution is 3x3."""
+    with torch.device("meta"):
+        _, report = convert(make("timm", "hrnet_w18", {}), lambda name, module: module.in_channels > 3)
+    assert len(report.replaced) == 271
+    assert [left.names for left in report.left if left.reason == "filter_fn"] == [("conv1",)]
+
+
 RUN = [
     ("torchvision", "resnet18", {"num_classes": 3}, (3, 32, 32)),
     ("torchvision", "video.r3d_18", {"num_classes": 3}, (3, 4, 16, 16)),

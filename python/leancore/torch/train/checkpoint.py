@@ -1,8 +1,9 @@
 """Checkpoints: the weights of a model and what they are, on disk either whole or not at all.
 
-A checkpoint NAME in a folder is two files. NAME-<hash>.safetensors holds the parameters and buffers of the model;
-NAME.json names that file with its size and SHA-256 and says what the weights are: the model, the data, how images are
-normalised, and the figures of the epoch. It does not hold the state of the optimizer: a run cannot be resumed from it.
+A checkpoint NAME in a folder is NAME.json and the files that it names with their size and SHA-256.
+NAME-<hash>.safetensors holds the parameters and buffers of the model, for use; NAME.json says what they are: the model,
+the data, how images are normalised, and the figures of the epoch. A checkpoint from which a run can be resumed has
+NAME-state-<hash>.safetensors too, with whatever else the training needs as tensors; its numbers are in NAME.json.
 
 Each file is written under a temporary name, flushed to the disk, and renamed. The JSON file comes last and is the
 moment at which the new checkpoint replaces the old one: whenever a process dies, NAME.json names a complete file.
@@ -12,43 +13,56 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
-_FORMAT = "leancore checkpoint 1"
+from leancore.torch.train.files import write_file
+
+_FORMAT = "leancore checkpoint 2"
+_FORMATS = (_FORMAT, "leancore checkpoint 1")  # that of 1 has no state
+
+
+@dataclass(frozen=True)
+class State:
+    """What a training needs beside the weights to go on as if it had not stopped."""
+
+    tensors: dict[str, Tensor]
+    values: dict[str, Any]  # what JSON can hold; floating-point numbers come back with the same bits
 
 
 class CheckpointError(Exception):
     """A checkpoint cannot be read or is damaged; the text names the file."""
 
 
-def save_checkpoint(folder: str | Path, name: str, model: nn.Module, about: dict[str, Any]) -> Path:
+def save_checkpoint(
+    folder: str | Path, name: str, model: nn.Module, about: dict[str, Any], state: State | None = None
+) -> Path:
     """Write the checkpoint `name` and return the path of its JSON file.
 
-    Replaces an earlier checkpoint of this name, and removes its weights and what an interrupted save left behind.
+    Replaces an earlier checkpoint of this name, and removes its files and what an interrupted save left behind.
     `about` must be what JSON can hold. Raises OSError (a full disk, say) with the earlier checkpoint intact.
     """
-    import safetensors.torch
-
     folder = Path(folder)
-    weights = safetensors.torch.save({k: v.detach().contiguous() for k, v in model.state_dict().items()})
-    digest = hashlib.sha256(weights).hexdigest()
-    weights_file = f"{name}-{digest[:16]}.safetensors"
-    _write(folder / weights_file, weights)
-    record = {
+    record: dict[str, Any] = {
         "format": _FORMAT,
-        "weights": {"file": weights_file, "bytes": len(weights), "sha256": digest},
         "about": about,
+        "weights": _write_tensors(folder, name, model.state_dict()),
     }
+    if state is not None:
+        record["state"] = _write_tensors(folder, f"{name}-state", state.tensors)
+        record["values"] = state.values
     path = folder / f"{name}.json"
-    _write(path, _encode(record))
-    for stale in folder.glob(f"{name}-{'[0-9a-f]' * 16}.safetensors*"):
-        if stale.name != weights_file:
-            stale.unlink(missing_ok=True)
+    write_file(path, _encode(record))
+    current = {record[part]["file"] for part in ("weights", "state") if part in record}
+    for stem in (name, f"{name}-state"):
+        for stale in folder.glob(f"{stem}-{'[0-9a-f]' * 16}.safetensors*"):
+            if stale.name not in current:
+                stale.unlink(missing_ok=True)
     return path
 
 
@@ -58,22 +72,18 @@ def load_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]
     Both files are checked against their SHA-256, so any changed bit is found. Nothing in them is executed. Raises
     CheckpointError, which names the file.
     """
-    import safetensors
-    import safetensors.torch
-
     path = Path(path)
     record = _decode(path)
-    entry = record["weights"]
-    weights_file = path.parent / entry["file"]
-    weights = _read(weights_file)
-    if len(weights) != entry["bytes"]:
-        raise CheckpointError(f"{weights_file}: {len(weights):,} bytes, expected {entry['bytes']:,}")
-    if hashlib.sha256(weights).hexdigest() != entry["sha256"]:
-        raise CheckpointError(f"{weights_file}: damaged, its SHA-256 is not the one in {path.name}")
-    try:
-        return safetensors.torch.load(weights), record["about"]
-    except safetensors.SafetensorError as error:
-        raise CheckpointError(f"{weights_file}: not a safetensors file: {error}") from error
+    return _read_tensors(path, record["weights"]), record["about"]
+
+
+def load_state(path: str | Path) -> State:
+    """The state that a checkpoint holds beside the weights. Raises CheckpointError, also if it holds none."""
+    path = Path(path)
+    record = _decode(path)
+    if "state" not in record:
+        raise CheckpointError(f"{path}: holds no state of a training; only `last` can be resumed from")
+    return State(_read_tensors(path, record["state"]), record["values"])
 
 
 def load_model(path: str | Path) -> tuple[nn.Module, dict[str, Any]]:
@@ -85,11 +95,39 @@ def load_model(path: str | Path) -> tuple[nn.Module, dict[str, Any]]:
 
     weights, about = load_checkpoint(path)
     try:
-        model = create_model(about["model"], about["num_classes"], about["in_channels"])
+        model = create_model(
+            about["model"], about["num_classes"], about["in_channels"], **(about.get("model_options") or {})
+        )
         model.load_state_dict(weights)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"{path}: not the weights of a model of this version: {error}") from error
     return model.eval(), about
+
+
+def _write_tensors(folder: Path, stem: str, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    import safetensors.torch
+
+    content = safetensors.torch.save({k: v.detach().contiguous() for k, v in tensors.items()})
+    digest = hashlib.sha256(content).hexdigest()
+    file = f"{stem}-{digest[:16]}.safetensors"
+    write_file(folder / file, content)
+    return {"file": file, "bytes": len(content), "sha256": digest}
+
+
+def _read_tensors(path: Path, entry: dict[str, Any]) -> dict[str, Tensor]:
+    import safetensors
+    import safetensors.torch
+
+    file = path.parent / entry["file"]
+    content = _read(file)
+    if len(content) != entry["bytes"]:
+        raise CheckpointError(f"{file}: {len(content):,} bytes, expected {entry['bytes']:,}")
+    if hashlib.sha256(content).hexdigest() != entry["sha256"]:
+        raise CheckpointError(f"{file}: damaged, its SHA-256 is not the one in {path.name}")
+    try:
+        return safetensors.torch.load(content)
+    except safetensors.SafetensorError as error:
+        raise CheckpointError(f"{file}: not a safetensors file: {error}") from error
 
 
 def _encode(record: dict[str, Any]) -> bytes:
@@ -110,15 +148,14 @@ def _decode(path: Path) -> dict[str, Any]:
         raise damaged from None
     if not intact:
         raise damaged
-    entry = record.get("weights")
-    if (
-        record.get("format") != _FORMAT
-        or not isinstance(entry, dict)
-        or not {"file", "bytes", "sha256"} <= entry.keys()
+    entries = [record.get("weights"), *([record["state"]] if "state" in record else [])]
+    if record.get("format") not in _FORMATS or not all(
+        isinstance(entry, dict) and {"file", "bytes", "sha256"} <= entry.keys() for entry in entries
     ):
         raise CheckpointError(f"{path}: not a checkpoint of this version, expected the format {_FORMAT!r}")
-    if not re.fullmatch(r"[\w.-]+\.safetensors", str(entry["file"])):
-        raise CheckpointError(f"{path}: names a weights file outside of its folder: {entry['file']}")
+    for entry in entries:
+        if not re.fullmatch(r"[\w.-]+\.safetensors", str(entry["file"])):
+            raise CheckpointError(f"{path}: names a weights file outside of its folder: {entry['file']}")
     return record
 
 
@@ -127,22 +164,3 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from error
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Replace a file in one step: after a crash, the old or the new content is there."""
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

@@ -19,10 +19,6 @@
 
 namespace leancore::detail::cuda {
 
-__device__ __forceinline__ std::uint32_t load_shared_bits(const unsigned char* from) {
-  return *reinterpret_cast<const std::uint16_t*>(from);
-}
-
 // The two row rings, and where their row-blocks are.
 template <typename Tile>
 struct WeightSlots {

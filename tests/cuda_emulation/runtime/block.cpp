@@ -97,14 +97,6 @@ void Block::report_deadlock() {
   report_ += "\n  in " + demangle(launch_->kernel->name);
 }
 
-u32 Block::lanes_alive(u32 warp) const {
-  u32 mask = 0;
-  for (u32 lane = 0; lane < 32 && warp * 32 + lane < count_; ++lane) {
-    if (threads_[warp * 32 + lane].state != Thread::State::done) mask |= 1u << lane;
-  }
-  return mask;
-}
-
 // -- the schedule
 
 void Block::run(const Launch& launch, Schedule& schedule) {
@@ -141,6 +133,10 @@ void Block::run_block() {
   for (Barrier& barrier : barriers_) barrier = {};
   report_.clear();
   alive_ = count_;
+  for (u32 warp = 0; warp < 32; ++warp) {
+    const u64 lanes = count_ > u64{warp} * 32 ? std::min<u64>(count_ - u64{warp} * 32, 32) : 0;
+    lanes_alive_[warp] = static_cast<u32>((u64{1} << lanes) - 1);
+  }
   start_threads();
   scheduler_.switch_to(next());
   if (Statistics* statistics = Statistics::active()) statistics->flush(*this);
@@ -182,8 +178,6 @@ void Block::start_threads() {
 
 void Block::run_thread(void* thread) {
   Thread& t = *static_cast<Thread*>(thread);
-  // A copy: generated code may take the address of its parameters, as kernels may.
-  static_assert(alignof(std::max_align_t) >= 16);
   t.block->launch_->kernel->run(t, const_cast<unsigned char*>(t.block->launch_->parameters.data()));
   t.block->leave(t);
 }
@@ -201,6 +195,7 @@ void Block::leave(Thread& t) {
   }
   t.state = Thread::State::done;
   --alive_;
+  lanes_alive_[t.warp] &= ~(1u << t.lane);
   for (std::size_t i = 0; i < meetings_.size(); ++i) {
     Meeting& meeting = meetings_[i];
     if (meeting.warp != t.warp || (meeting.mask >> t.lane & 1) == 0) continue;
@@ -260,8 +255,7 @@ u32 Block::barrier_count(Thread& t, u32 id, u32 threads, bool condition, Site si
   }
   for (const Meeting& meeting : meetings_) {
     if (meeting.warp == t.warp && meeting.mask >> t.lane & 1) {
-      fail(t, Defect::divergent_barrier, "other lanes of the warp wait for this one at " + describe(meeting.site),
-           site);
+      fail(t, Defect::collective, "other lanes of the warp wait for this one at " + describe(meeting.site), site);
     }
   }
   barrier.expected = expected;

@@ -77,7 +77,8 @@ class Block {
   [[nodiscard]] const Kernel& kernel() const { return *launch_->kernel; }
   [[nodiscard]] const Launch& launch() const { return *launch_; }
   [[nodiscard]] const Thread& thread(u32 number) const { return threads_[number]; }
-  [[nodiscard]] u32 lanes_alive(u32 warp) const;
+  // The lanes of a warp that have not exited.
+  [[nodiscard]] u32 lanes_alive(u32 warp) const { return lanes_alive_[warp]; }
   Space& shared() { return shared_; }
   Order& order() { return order_; }
 
@@ -128,6 +129,7 @@ class Block {
   u32 serial_ = 0;
   std::vector<Thread> threads_;
   std::size_t count_ = 0, alive_ = 0;
+  u32 lanes_alive_[32] = {};
   std::vector<u16> ready_;
   std::size_t ready_first_ = 0;
   Barrier barriers_[16];

@@ -20,6 +20,7 @@
 #include "emulation.h"
 #include "memory.hpp"
 #include "registry.hpp"
+#include "statistics.hpp"
 
 struct CUstream_st {
   int device = 0;
@@ -247,7 +248,11 @@ cudaError_t copy(void* to, const void* from, std::size_t bytes, cudaMemcpyKind k
     return cudaErrorInvalidValue;
   }
   std::memmove(to_device ? space.data(target) : to, from_device ? space.data(source) : from, bytes);
-  if (to_device) space.initialise(target, bytes);
+  if (to_device && from_device) {
+    space.copy_initialised(target, source, bytes);
+  } else if (to_device) {
+    space.initialise(target, bytes);
+  }
   return cudaSuccess;
 }
 
@@ -750,6 +755,10 @@ int cuda_emulation_is_initialised(const void* address, std::size_t bytes) {
   u64 offset = 0;
   const std::lock_guard lock(runtime().mutex);
   return device_range(address, bytes, offset) && emulation::global_memory().space().initialised(offset, bytes);
+}
+void cuda_emulation_write_report() {
+  const std::lock_guard lock(runtime().mutex);
+  if (const emulation::Statistics* statistics = emulation::Statistics::active()) statistics->write();
 }
 std::size_t cuda_emulation_allocations() {
   const std::lock_guard lock(runtime().mutex);

@@ -26,6 +26,11 @@ void cuda_emulation_mark_initialised(const void* device_address, size_t bytes);
 /* Has each of the bytes been written, by a kernel, a copy or a memset? */
 int cuda_emulation_is_initialised(const void* device_address, size_t bytes);
 
+/* If the environment variable CUDA_EMULATION_REPORT names a file, the sectors of global memory and the wavefronts of
+   shared memory that each source line moves are counted and written to it, as JSON; at the end, or with this call so
+   far. */
+void cuda_emulation_write_report(void);
+
 /* Allocations not freed yet. */
 size_t cuda_emulation_allocations(void);
 /* Kernels launched on a stream so far, those of graphs included. */

@@ -96,6 +96,11 @@ unsigned char* access_generic(Thread& t, Access kind, u64 address, Site site) {
   }
   const auto stack = reinterpret_cast<u64>(fiber_stack(t.number));
   if (address - stack < fiber_stack_bytes) return write_local<n>(t, address, site);
+  const auto& parameters = t.block->launch().parameters;
+  const auto first = reinterpret_cast<u64>(parameters.data());
+  if (address - first < parameters.size() && n <= parameters.size() - (address - first) && kind == Access::read) {
+    return reinterpret_cast<unsigned char*>(address);
+  }
   return access_global<n>(t, kind, address, site);
 }
 

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <new>
 #include <string>
+#include <vector>
 
 #include "block.hpp"
 
@@ -73,6 +74,13 @@ void Space::release(u64 offset, u64 bytes) {
 
 bool Space::allocated(u64 offset, u64 bytes) const {
   return offset <= bytes_ && bytes <= bytes_ - offset && allocated_.holds(offset, bytes);
+}
+
+void Space::copy_initialised(u64 to, u64 from, u64 bytes) {
+  if (initialised_.holds(from, bytes)) return initialised_.fill(to, bytes, true);
+  std::vector<bool> bits(bytes);
+  for (u64 i = 0; i < bytes; ++i) bits[i] = initialised_.all(from + i, 1);
+  for (u64 i = 0; i < bytes; ++i) initialised_.fill(to + i, 1, bits[i]);
 }
 
 void Space::forget(u64 bytes) {

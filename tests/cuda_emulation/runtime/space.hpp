@@ -54,6 +54,7 @@ class Space {
   void release(u64 offset, u64 bytes);   // whole pages
   [[nodiscard]] bool allocated(u64 offset, u64 bytes) const;
   void initialise(u64 offset, u64 bytes) { initialised_.fill(offset, bytes, true); }
+  void copy_initialised(u64 to, u64 from, u64 bytes);
   [[nodiscard]] bool initialised(u64 offset, u64 bytes) const { return initialised_.holds(offset, bytes); }
   // Forgets all accesses to the first bytes, and what was allocated there.
   void forget(u64 bytes);

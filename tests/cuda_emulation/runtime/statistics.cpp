@@ -78,9 +78,12 @@ void Statistics::flush(const Block& block) {
   requests_.clear();
 }
 
-void Statistics::write(const std::string& path) const {
-  std::FILE* file = std::fopen(path.c_str(), "w");
-  if (!file) return;
+void Statistics::write() const {
+  std::FILE* file = std::fopen(path_.c_str(), "w");
+  if (!file) {
+    std::fprintf(stderr, "cuda emulation: cannot write %s\n", path_.c_str());
+    return;
+  }
   std::fprintf(file, "[");
   const char* separator = "\n";
   for (const auto& [key, totals] : totals_) {

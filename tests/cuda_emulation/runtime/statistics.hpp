@@ -24,10 +24,10 @@ class Statistics {
   void note(const Thread& t, Memory memory, u64 address, u32 n, Site site);
   // Ends all requests of the block.
   void flush(const Block& block);
-  void write(const std::string& path) const;
+  void write() const;
 
   explicit Statistics(std::string path) : path_(std::move(path)) {}
-  ~Statistics() { write(path_); }
+  ~Statistics() { write(); }
 
  private:
   struct Request {

@@ -83,6 +83,15 @@ __global__ void two_barriers(const float* x, float* y) {
   }
 }
 
+template <bool defect>
+__global__ void barrier_without_company(const float* x, float* y) {
+  __shared__ float tile[threads];
+  const int i = threadIdx.x;
+  tile[i] = x[i];
+  if (i < (defect ? 32 : 64)) asm volatile("bar.sync 1, 64;" ::: "memory");  // @company: barrier
+  y[i] = tile[i < 64 ? i ^ (defect ? 0 : 63) : i];
+}
+
 // -- asynchronous copies
 
 template <bool defect>
@@ -233,6 +242,13 @@ __global__ void uninitialised_global(const float* x, float* y) {
   if (defect) y[i] += y[i + threads];  // @unwritten: read
 }
 
+// Neighbours that write to halves of one word do not disturb each other.
+template <bool defect>
+__global__ void halves_of_words(const float* x, float* y) {
+  auto* halves = reinterpret_cast<short*>(y);
+  halves[threadIdx.x / (defect ? 2 : 1)] = static_cast<short>(x[threadIdx.x]);  // @halves: write
+}
+
 // -- blocks
 
 template <bool defect>
@@ -249,6 +265,16 @@ __global__ void read_of_another_block(const float* x, float* y) {
   out[block * threads + i] = x[i];  // @other: write
   __threadfence();
   if (i % 4 == 0) y[block * threads / 4 + i / 4] = out[(defect ? 1 - block : block) * threads + i];  // @other: read
+}
+
+template <bool defect>
+__global__ void write_to_what_another_block_reads(float* x, float* y) {
+  const int i = threadIdx.x;
+  if (blockIdx.x == 0) {
+    y[i] = x[i];  // @reader: read
+  } else {
+    (defect ? x : y + threads)[i] = 0;  // @reader: write
+  }
 }
 
 template <bool defect>
@@ -310,14 +336,22 @@ __global__ void missing_border_mask(const float* x, float* y) {
 
 using Kernel = void (*)(const float*, float*);
 
+// How a kernel is launched.
+struct Setup {
+  int blocks = 1;
+  int dynamic_bytes = 0;
+  bool y_is_written = false;
+  std::size_t x_count = threads;
+};
+constexpr Setup plain = {}, two_blocks = {.blocks = 2}, two_blocks_on_written = {.blocks = 2, .y_is_written = true},
+                with_dynamic = {.dynamic_bytes = threads * sizeof(float)}, with_long_x = {.x_count = 8 * threads};
+
 struct Case {
   const char* name;
+  Setup setup;
   const char* defect;  // how the report begins
   std::vector<const char*> markers;
   Kernel right, wrong;
-  int blocks = 1;
-  bool y_is_written = false;
-  int dynamic_bytes = 0;
 };
 
 template <typename X>
@@ -325,42 +359,39 @@ Kernel as_kernel(void (*kernel)(X*, float*)) {
   return reinterpret_cast<Kernel>(kernel);
 }
 
-#define CASE(kernel, defect, ...) {#kernel, defect, {__VA_ARGS__}, as_kernel(kernel<false>), as_kernel(kernel<true>)}
+#define CASE(kernel, setup, defect, ...) \
+  {#kernel, setup, defect, {__VA_ARGS__}, as_kernel(kernel<false>), as_kernel(kernel<true>)}
 
 std::vector<Case> cases() {
-  std::vector<Case> list = {
-      CASE(missing_barrier_before_read, "race", "before: write", "before: read"),
-      CASE(missing_barrier_before_overwrite, "race", "overwrite: write", "overwrite: read"),
-      CASE(missing_barrier_right_numbers, "race", "numbers: write", "numbers: read"),
-      CASE(missing_warp_barrier, "race", "warp: write", "warp: read"),
-      CASE(divergent_barrier, "divergent barrier", "divergent: barrier"),
-      CASE(two_barriers, "divergent barrier", "two: first", "two: second"),
-      CASE(missing_wait, "pending copy", "wait: copy", "wait: read"),
-      CASE(missing_barrier_after_wait, "race", "waited: copy", "waited: read"),
-      CASE(wait_for_too_few, "pending copy", "few: copy", "few: read"),
-      CASE(wrong_ring_slot, "race", "slot: copy", "slot: read"),
-      CASE(write_to_copied_source, "pending copy", "source: copy", "source: write"),
-      CASE(write_to_copied_target, "pending copy", "target: copy", "target: write"),
-      CASE(exit_before_wait, "pending copy", "exit: copy"),
-      CASE(past_the_end, "out of bounds", "end: read"),
-      CASE(past_the_end_of_shared, "out of bounds", "shared: read"),
-      CASE(past_the_end_of_dynamic, "out of bounds", "dynamic: write"),
-      CASE(misaligned, "misaligned", "aligned: read"),
-      CASE(uninitialised_shared, "uninitialised", "uninitialised: read"),
-      CASE(uninitialised_global, "uninitialised", "unwritten: read"),
-      CASE(two_blocks_write, "race", "blocks: write"),
-      CASE(read_of_another_block, "race", "other: write", "other: read"),
-      CASE(constant_load_of_written, "race", "constant: write", "constant: read"),
-      CASE(shuffle_without_all_lanes, "", "shuffle: some"),
-      CASE(shuffle_from_absent_lane, "warp collective", "absent: shuffle"),
+  return {
+      CASE(missing_barrier_before_read, plain, "race", "before: write", "before: read"),
+      CASE(missing_barrier_before_overwrite, plain, "race", "overwrite: write", "overwrite: read"),
+      CASE(missing_barrier_right_numbers, plain, "race", "numbers: write", "numbers: read"),
+      CASE(missing_warp_barrier, plain, "race", "warp: write", "warp: read"),
+      CASE(divergent_barrier, plain, "divergent barrier", "divergent: barrier"),
+      CASE(two_barriers, plain, "divergent barrier", "two: first", "two: second"),
+      CASE(barrier_without_company, plain, "deadlock", "company: barrier"),
+      CASE(missing_wait, plain, "pending copy", "wait: copy", "wait: read"),
+      CASE(missing_barrier_after_wait, plain, "race", "waited: copy", "waited: read"),
+      CASE(wait_for_too_few, plain, "pending copy", "few: copy", "few: read"),
+      CASE(wrong_ring_slot, with_long_x, "race", "slot: copy", "slot: read"),
+      CASE(write_to_copied_source, plain, "pending copy", "source: copy", "source: write"),
+      CASE(write_to_copied_target, plain, "pending copy", "target: copy", "target: write"),
+      CASE(exit_before_wait, plain, "pending copy", "exit: copy"),
+      CASE(past_the_end, plain, "out of bounds", "end: read"),
+      CASE(past_the_end_of_shared, plain, "out of bounds", "shared: read"),
+      CASE(past_the_end_of_dynamic, with_dynamic, "out of bounds", "dynamic: write"),
+      CASE(misaligned, plain, "misaligned", "aligned: read"),
+      CASE(uninitialised_shared, plain, "uninitialised", "uninitialised: read"),
+      CASE(uninitialised_global, plain, "uninitialised", "unwritten: read"),
+      CASE(halves_of_words, plain, "race", "halves: write"),
+      CASE(two_blocks_write, two_blocks, "race", "blocks: write"),
+      CASE(read_of_another_block, two_blocks_on_written, "race", "other: write", "other: read"),
+      CASE(write_to_what_another_block_reads, two_blocks, "race", "reader: read", "reader: write"),
+      CASE(constant_load_of_written, plain, "race", "constant: write", "constant: read"),
+      CASE(shuffle_without_all_lanes, plain, "warp collective", "shuffle: some"),
+      CASE(shuffle_from_absent_lane, plain, "warp collective", "absent: shuffle"),
   };
-  for (Case& test : list) {
-    const std::string name = test.name;
-    test.y_is_written = name == "read_of_another_block";
-    if (name == "two_blocks_write" || name == "read_of_another_block") test.blocks = 2;
-    if (name == "past_the_end_of_dynamic") test.dynamic_bytes = threads * sizeof(float);
-  }
-  return list;
 }
 
 // The number of the line that a comment marks.
@@ -380,13 +411,12 @@ std::string place(const char* marker) {
 
 // The report of one launch on fresh memory, "" if there is none.
 std::string run(const Case& test, bool defect) {
-  std::vector<float> values(8 * threads);
+  const Setup& setup = test.setup;
+  std::vector<float> values(setup.x_count);
   for (std::size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(i % 37);
-  const std::size_t x_count = std::string(test.name) == "wrong_ring_slot" ? values.size() : threads;
-  test::DeviceArray<float> x(std::vector<float>(values.begin(), values.begin() + static_cast<std::ptrdiff_t>(x_count)));
-  test::DeviceArray<float> y(4 * threads);
-  if (test.y_is_written) CHECK_CUDA(cudaMemset(y.data(), 0, y.size() * sizeof(float)));
-  (defect ? test.wrong : test.right)<<<test.blocks, threads, test.dynamic_bytes>>>(x.data(), y.data());
+  const test::DeviceArray<float> x(values), y(4 * threads);
+  if (setup.y_is_written) CHECK_CUDA(cudaMemset(y.data(), 0, y.size() * sizeof(float)));
+  (defect ? test.wrong : test.right)<<<setup.blocks, threads, setup.dynamic_bytes>>>(x.data(), y.data());
   const cudaError_t error = cudaDeviceSynchronize();
   const std::string report = cuda_emulation_take_defect();
   CHECK((error == cudaSuccess) == report.empty(), "%s: %s, %s", test.name, cudaGetErrorName(error), report.c_str());

@@ -47,7 +47,7 @@ class ModuleWriter:
             if variable.name not in self._symbols:
                 continue
             name, type_ = self._symbols[variable.name], variable.type
-            values = [literal(value, type_) for value in variable.initial or ["0"]]
+            values = [literal(value, type_) for value in variable.initial or []]
             count = variable.count or 1
             lines.append(f"u64 {name};  // {variable.name}")
             lines.append(f"const {CPP[type_]} {name}_initial[{count}] = {{{', '.join(values)}}};")

@@ -123,7 +123,7 @@ class FunctionWriter:
         self._labels_passed: set[str] = set()
         self._declarations: list[str] = []
         self._code: list[str] = []
-        self._registers = 0
+        self._registers = self._buffers = 0
         self.shared = SharedLayout.of(self._shared_variables(module))
         if not function.is_entry and self.shared.offsets:
             raise PtxError(f"{function.name}: shared memory in a function that is not inlined")
@@ -168,7 +168,8 @@ class FunctionWriter:
             return
         if variable.space not in ("local", "param") or variable.count is None or variable.initial:
             raise PtxError(f"unknown declaration of {variable.name} in {self.function.name}")
-        name = f"buffer_{len(self._locals) + len(self._parameters)}"
+        name = f"buffer_{self._buffers}"
+        self._buffers += 1
         if variable.space == "local":
             self._locals[variable.name] = name
         else:

@@ -55,7 +55,7 @@ void compare(int tile, leancore::ConvDesc d, std::int64_t shift, bool exact, tes
             leancore::operation_names[static_cast<int>(operation)], test::describe(d).c_str(),
             static_cast<long>(shift));
     } else {
-      test::Bounds(operation, d, in).check(cuda::rows_tiles[tile].name, operation, d, got);
+      test::Bounds(operation, d, in).check(cuda::rows_tiles[tile].name, operation, d, got, sizeof(T) == 2);
     }
     ++cases[tile];
   }

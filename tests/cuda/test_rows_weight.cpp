@@ -44,7 +44,7 @@ void compare(int tile, const leancore::ConvDesc& d, std::int64_t shift, int unwa
     CHECK(got == expected, "%s %s, %ld elements off, without %d", cuda::weight_tiles[tile].name,
           test::describe(d).c_str(), static_cast<long>(shift), unwanted);
   } else {
-    test::Bounds(operation, d, in).check(cuda::weight_tiles[tile].name, operation, d, got);
+    test::Bounds(operation, d, in).check(cuda::weight_tiles[tile].name, operation, d, got, sizeof(T) == 2);
   }
   ++cases;
 }

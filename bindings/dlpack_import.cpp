@@ -70,9 +70,8 @@ dlpack::Device device_of(nb::handle object, ArgumentName name) {
              name.argument));
 }
 
-// The core's own verdict, asked with an empty problem.
+// The core's own verdict of a CUDA device, asked with an empty problem.
 void require_usable(dlpack::Device device, ArgumentName name) {
-  if (device.device_type != dlpack::device_cuda) return;
   const std::int64_t extents[1] = {};
   Context context;
   context.device = {DeviceType::cuda, device.device_id};
@@ -84,12 +83,18 @@ void require_usable(dlpack::Device device, ArgumentName name) {
   }
 }
 
-nb::object capsule_of(nb::handle object, ArgumentName name) {
+// `stream`: as the protocol writes it, or invalid for an array of the host.
+nb::object capsule_of(nb::handle object, ArgumentName name, const nb::object& stream) {
   nb::object export_method = method(object, names().dlpack, name);
-  PyObject* capsule = PyObject_Call(export_method.ptr(), names().no_arguments, names().keywords);
+  nb::object keywords = nb::borrow(names().keywords), old_keywords;
+  if (stream.is_valid()) {
+    keywords = steal(Py_BuildValue("{s(ii)sO}", "max_version", 1, 0, "stream", stream.ptr()));
+    old_keywords = steal(Py_BuildValue("{sO}", "stream", stream.ptr()));
+  }
+  PyObject* capsule = PyObject_Call(export_method.ptr(), names().no_arguments, keywords.ptr());
   if (capsule == nullptr && PyErr_ExceptionMatches(PyExc_TypeError)) {
-    PyErr_Clear();  // a producer from before DLPack 1.0 does not know the keyword
-    capsule = PyObject_CallNoArgs(export_method.ptr());
+    PyErr_Clear();  // a producer from before DLPack 1.0 does not know max_version
+    capsule = PyObject_Call(export_method.ptr(), names().no_arguments, old_keywords.ptr());
   }
   return steal(capsule);
 }
@@ -141,17 +146,43 @@ Exporter exporter_of(PyTypeObject* type) {
 
 }  // namespace
 
-void ImportedArray::import(nb::handle object, ArgumentName name) {
+void* WorkStream::handle_for(nb::handle array, ArgumentName name) {
+  if (given_.is_none()) {
+    nb::object type = steal(PyObject_GetAttrString(array.type().ptr(), "__qualname__"));
+    raise(fail(StatusCode::unsupported,
+               "%s: %s is a CUDA array of type %s, whose current stream is not known here; those of torch and CuPy are",
+               name.function, name.argument, nb::cast<nb::str>(type).c_str()));
+  }
+  if (!known_) {
+    handle_ = PyLong_AsVoidPtr(given_.ptr());
+    if (PyErr_Occurred()) throw nb::python_error();
+    known_ = true;
+  }
+  return handle_;
+}
+
+void ImportedArray::import(nb::handle object, ArgumentName name, WorkStream& stream) {
   std::int32_t device_type = 0;
   if (const Exporter exporter = exporter_of(Py_TYPE(object.ptr()))) {
+    // Such an export is ready for work on the framework's current stream, which is the one that is given.
     if (exporter(object.ptr(), &versioned_) != 0) throw nb::python_error();
-    device_type = versioned_->tensor.device.device_type;
+    const dlpack::Device device = versioned_->tensor.device;
+    device_type = device.device_type;
+    if (device_type == dlpack::device_cuda) {
+      require_usable(device, name);
+      stream.handle_for(object, name);
+    }
   } else {
     const dlpack::Device device = device_of(object, name);
-    // Before the export: it might wait for a stream, or fail for want of the device.
-    require_usable(device, name);
     device_type = device.device_type;
-    take_export_of(object, name);
+    nb::object number;  // of the stream, as the protocol writes it
+    if (device_type == dlpack::device_cuda) {
+      // Before the export: it might wait for a stream, or fail for want of the device.
+      require_usable(device, name);
+      const auto handle = reinterpret_cast<std::uintptr_t>(stream.handle_for(object, name));
+      number = steal(PyLong_FromUnsignedLongLong(handle == 0 ? 1 : handle));  // 1: the legacy default stream
+    }
+    take_export_of(object, name, number);
   }
 
   const bool versioned = versioned_ != nullptr;
@@ -170,19 +201,18 @@ void ImportedArray::import(nb::handle object, ArgumentName name) {
     }
   }
   raise_if_failed(status);
-  if (view_.device.type == DeviceType::cuda) require_usable({dlpack::device_cuda, view_.device.index}, name);
 }
 
 // NumPy exports no type but its own, so that an array of ml_dtypes' bfloat16 ends in a BufferError: its memory is then
 // exported as uint16.
-void ImportedArray::take_export_of(nb::handle object, ArgumentName name) {
+void ImportedArray::take_export_of(nb::handle object, ArgumentName name, const nb::object& stream) {
   nb::object capsule;
   try {
-    capsule = capsule_of(object, name);
+    capsule = capsule_of(object, name, stream);
   } catch (nb::python_error& error) {
     nb::object words = error.matches(PyExc_BufferError) ? bfloat16_as_words(object) : nb::object();
     if (!words.is_valid()) throw;
-    capsule = capsule_of(words, name);
+    capsule = capsule_of(words, name, stream);
     words_are_bfloat16_ = true;
   }
   take(capsule, name);

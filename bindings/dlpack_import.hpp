@@ -3,9 +3,28 @@
 
 #include <nanobind/nanobind.h>
 
+#include <utility>
+
 #include "dlpack_view.hpp"
 
 namespace leancore::python {
+
+// The CUDA stream that a call's work is put on: the current one of the arrays' framework.
+class WorkStream {
+ public:
+  // An integer, as the framework's own handle; or None, where the arrays are the host's or the stream is not known.
+  explicit WorkStream(nanobind::object given) : given_(std::move(given)) {}
+
+  // For work on an array of a CUDA device; NotImplementedError where the stream is not known.
+  void* handle_for(nanobind::handle array, ArgumentName name);
+  // Null until it has been asked for: the stream of a call on the host's arrays.
+  [[nodiscard]] void* handle() const noexcept { return handle_; }
+
+ private:
+  nanobind::object given_;
+  bool known_ = false;
+  void* handle_ = nullptr;
+};
 
 class ImportedArray {
  public:
@@ -15,13 +34,14 @@ class ImportedArray {
   ImportedArray& operator=(const ImportedArray&) = delete;
 
   // To be called once. Throws a Python exception: TypeError when the object is not an array or not one of floats,
-  // BufferError when it hands over something malformed, and whatever the producer itself raises, unchanged.
-  void import(nanobind::handle object, ArgumentName name);
+  // BufferError when it hands over something malformed, and whatever the producer itself raises, unchanged. The
+  // producer sees to it that work on the stream finds the array's elements ready.
+  void import(nanobind::handle object, ArgumentName name, WorkStream& stream);
   [[nodiscard]] const Array& view() const noexcept { return view_; }
 
  private:
   void take(nanobind::object capsule, ArgumentName name);
-  void take_export_of(nanobind::handle object, ArgumentName name);
+  void take_export_of(nanobind::handle object, ArgumentName name, const nanobind::object& stream);
   void release() noexcept;
 
   Array view_;

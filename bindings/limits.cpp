@@ -72,8 +72,9 @@ std::size_t copyable(const char* function, const char* name, const Array& array)
 void copy(nb::handle to, nb::handle source, bool streaming, int threads, Name instruction_set) {
   static constexpr const char* function = "run_copy";
   ImportedArray to_out, from_in;
-  to_out.import(to, {function, "to"});
-  from_in.import(source, {function, "source"});
+  WorkStream no_stream{nb::none()};  // the loops run on the host
+  to_out.import(to, {function, "to"}, no_stream);
+  from_in.import(source, {function, "source"}, no_stream);
   const std::size_t bytes = copyable(function, "to", to_out.view());
   const auto begin = reinterpret_cast<std::uintptr_t>(to_out.view().data);
   const auto from = reinterpret_cast<std::uintptr_t>(from_in.view().data);

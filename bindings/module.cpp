@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <iterator>
+#include <optional>
 #include <string_view>
 #include <vector>
 
@@ -96,19 +97,49 @@ nb::object output(nb::handle out, nb::handle allocate, Output which, const ConvD
   return allocate(shape_tuple(axes, shape));
 }
 
-// Runs `call(context)` with a workspace and without the GIL.
+// Scratch memory on the device of the arrays, from their framework: it knows when the memory may be used again.
+class DeviceWorkspace {
+ public:
+  DeviceWorkspace(nb::handle allocate, ArgumentName name, std::size_t bytes, DType dtype, WorkStream& stream) {
+    const auto size = static_cast<std::size_t>(info(dtype).size);
+    array_ = allocate(nb::make_tuple((bytes + size - 1) / size));
+    view_.import(array_, name, stream);
+    const Array& view = view_.view();
+    if (view.ndim != 1 || view.dtype != dtype || view.strides[0] != 1 ||
+        static_cast<std::size_t>(view.shape[0]) * size < bytes) {
+      raise(fail(StatusCode::invalid_buffer, "%s: allocate did not return a compact array for the workspace",
+                 name.function));
+    }
+  }
+  [[nodiscard]] void* data() const noexcept { return view_.view().data; }
+
+ private:
+  nb::object array_;
+  ImportedArray view_;
+};
+
+// Runs `call(context)` with a workspace and without the GIL; on a device it only starts the work.
 template <typename Call>
-void run(Operation operation, const char* function, const ConvDesc& desc, Device device, nb::handle implementation,
-         Call&& call) {
+void run(Operation operation, const char* function, const ConvDesc& desc, Device device, WorkStream& stream,
+         nb::handle allocate, nb::handle implementation, Call&& call) {
   Context context;
   context.device = device;
+  context.stream = stream.handle();
   if (!implementation.is_none()) {
     context.implementation = PyUnicode_AsUTF8AndSize(implementation.ptr(), nullptr);
     if (context.implementation == nullptr) throw nb::python_error();
   }
   raise_if_failed(workspace_bytes(operation, desc, context, context.workspace_bytes));
   Status status;
-  {
+  if (device.type == DeviceType::cuda) {
+    std::optional<DeviceWorkspace> workspace;
+    if (context.workspace_bytes != 0) {
+      workspace.emplace(allocate, ArgumentName{function, "the workspace"}, context.workspace_bytes, desc.dtype, stream);
+      context.workspace = workspace->data();
+    }
+    nb::gil_scoped_release release;
+    status = call(context);
+  } else {
     nb::gil_scoped_release release;
     thread_local Workspace workspace;
     if (context.workspace_bytes != 0) context.workspace = workspace.reserve(context.workspace_bytes);
@@ -124,35 +155,40 @@ void run(Operation operation, const char* function, const ConvDesc& desc, Device
 }
 
 nb::object py_forward(nb::handle x, nb::handle alpha, nb::handle c, nb::handle bias, nb::handle out,
-                      nb::handle allocate, nb::handle stride, nb::handle dilation, nb::handle implementation) {
+                      nb::handle allocate, nb::handle stride, nb::handle dilation, nb::handle implementation,
+                      nb::handle given_stream) {
   static constexpr const char* function = "forward";
+  WorkStream work(nb::borrow(given_stream));
   ImportedArray x_in, alpha_in, c_in, bias_in, y_out;
-  x_in.import(x, {function, "x"});
-  alpha_in.import(alpha, {function, "alpha"});
-  if (!c.is_none()) c_in.import(c, {function, "c"});
-  if (!bias.is_none()) bias_in.import(bias, {function, "bias"});
+  x_in.import(x, {function, "x"}, work);
+  alpha_in.import(alpha, {function, "alpha"}, work);
+  if (!c.is_none()) c_in.import(c, {function, "c"}, work);
+  if (!bias.is_none()) bias_in.import(bias, {function, "bias"}, work);
 
   ConvDesc desc;
   raise_if_failed(describe_forward(x_in.view(), alpha_in.view(), c.is_none() ? nullptr : &c_in.view(),
                                    bias.is_none() ? nullptr : &bias_in.view(),
                                    geometry_of(function, x_in.view(), stride, dilation), desc));
   nb::object y = output(out, allocate, Output::y, desc);
-  y_out.import(y, {function, "out (y)"});
+  y_out.import(y, {function, "out (y)"}, work);
   raise_if_failed(bind_output(Operation::forward, Output::y, y_out.view(), desc));
-  run(Operation::forward, function, desc, x_in.view().device, implementation, [&](const Context& context) {
-    return forward(desc, x_in.view().data, alpha_in.view().data, c_in.view().data, bias_in.view().data,
-                   y_out.view().data, context);
-  });
+  run(Operation::forward, function, desc, x_in.view().device, work, allocate, implementation,
+      [&](const Context& context) {
+        return forward(desc, x_in.view().data, alpha_in.view().data, c_in.view().data, bias_in.view().data,
+                       y_out.view().data, context);
+      });
   return y;
 }
 
 nb::object py_backward_data(nb::handle dy, nb::handle alpha, nb::handle c, nb::handle x_shape, nb::handle out,
-                            nb::handle allocate, nb::handle stride, nb::handle dilation, nb::handle implementation) {
+                            nb::handle allocate, nb::handle stride, nb::handle dilation, nb::handle implementation,
+                            nb::handle given_stream) {
   static constexpr const char* function = "backward_data";
+  WorkStream work(nb::borrow(given_stream));
   ImportedArray dy_in, alpha_in, c_in, dx_out;
-  dy_in.import(dy, {function, "dy"});
-  alpha_in.import(alpha, {function, "alpha"});
-  if (!c.is_none()) c_in.import(c, {function, "c"});
+  dy_in.import(dy, {function, "dy"}, work);
+  alpha_in.import(alpha, {function, "alpha"}, work);
+  if (!c.is_none()) c_in.import(c, {function, "c"}, work);
 
   // The shape of out says what x_shape would; without both, the extents are those of dy times the stride.
   std::int64_t shape[max_axes] = {};
@@ -164,7 +200,7 @@ nb::object py_backward_data(nb::handle dy, nb::handle alpha, nb::handle c, nb::h
                  dy_in.view().ndim));
     }
   } else if (!out.is_none()) {
-    dx_out.import(out, {function, "out (dx)"});
+    dx_out.import(out, {function, "out (dx)"}, work);
     if (dx_out.view().ndim == dy_in.view().ndim) axes = dy_in.view().ndim;
     for (int axis = 0; axis < axes; ++axis) shape[axis] = dx_out.view().shape[axis];
   }
@@ -185,11 +221,13 @@ nb::object py_backward_data(nb::handle dy, nb::handle alpha, nb::handle c, nb::h
                static_cast<long long>(desc.c_in)));
   }
   nb::object dx = output(out, allocate, Output::dx, desc);
-  if (out.is_none() || !x_shape.is_none()) dx_out.import(dx, {function, "out (dx)"});
+  if (out.is_none() || !x_shape.is_none()) dx_out.import(dx, {function, "out (dx)"}, work);
   raise_if_failed(bind_output(Operation::backward_data, Output::dx, dx_out.view(), desc));
-  run(Operation::backward_data, function, desc, dy_in.view().device, implementation, [&](const Context& context) {
-    return backward_data(desc, dy_in.view().data, alpha_in.view().data, c_in.view().data, dx_out.view().data, context);
-  });
+  run(Operation::backward_data, function, desc, dy_in.view().device, work, allocate, implementation,
+      [&](const Context& context) {
+        return backward_data(desc, dy_in.view().data, alpha_in.view().data, c_in.view().data, dx_out.view().data,
+                             context);
+      });
   return dx;
 }
 
@@ -215,12 +253,13 @@ std::array<nb::object, count> given_outputs(nb::handle out, const char* function
 }
 
 nb::object py_backward_weight(nb::handle x, nb::handle dy, nb::handle out, nb::handle allocate, nb::handle stride,
-                              nb::handle dilation, nb::handle implementation) {
+                              nb::handle dilation, nb::handle implementation, nb::handle given_stream) {
   static constexpr const char* function = "backward_weight";
+  WorkStream work(nb::borrow(given_stream));
   auto [dalpha, dc] = given_outputs<2>(out, function, "(dalpha, dc)");
   ImportedArray x_in, dy_in, dalpha_out, dc_out;
-  x_in.import(x, {function, "x"});
-  dy_in.import(dy, {function, "dy"});
+  x_in.import(x, {function, "x"}, work);
+  dy_in.import(dy, {function, "dy"}, work);
 
   ConvDesc desc;
   raise_if_failed(
@@ -229,26 +268,29 @@ nb::object py_backward_weight(nb::handle x, nb::handle dy, nb::handle out, nb::h
     dalpha = output(dalpha, allocate, Output::dalpha, desc);
     dc = output(dc, allocate, Output::dc, desc);
   }
-  dalpha_out.import(dalpha, {function, "out (dalpha)"});
+  dalpha_out.import(dalpha, {function, "out (dalpha)"}, work);
   raise_if_failed(bind_output(Operation::backward_weight, Output::dalpha, dalpha_out.view(), desc));
-  dc_out.import(dc, {function, "out (dc)"});
+  dc_out.import(dc, {function, "out (dc)"}, work);
   raise_if_failed(bind_output(Operation::backward_weight, Output::dc, dc_out.view(), desc));
-  run(Operation::backward_weight, function, desc, x_in.view().device, implementation, [&](const Context& context) {
-    return backward_weight(desc, x_in.view().data, dy_in.view().data, dalpha_out.view().data, dc_out.view().data,
-                           context);
-  });
+  run(Operation::backward_weight, function, desc, x_in.view().device, work, allocate, implementation,
+      [&](const Context& context) {
+        return backward_weight(desc, x_in.view().data, dy_in.view().data, dalpha_out.view().data, dc_out.view().data,
+                               context);
+      });
   return nb::make_tuple(dalpha, dc);
 }
 
 nb::object py_backward(nb::handle x, nb::handle dy, nb::handle alpha, nb::handle c, nb::handle out, nb::handle allocate,
-                       nb::handle allocate_weights, nb::handle stride, nb::handle dilation, nb::handle implementation) {
+                       nb::handle allocate_weights, nb::handle stride, nb::handle dilation, nb::handle implementation,
+                       nb::handle given_stream) {
   static constexpr const char* function = "backward";
+  WorkStream work(nb::borrow(given_stream));
   auto [dx, dalpha, dc] = given_outputs<3>(out, function, "(dx, dalpha, dc)");
   ImportedArray x_in, dy_in, alpha_in, c_in, dx_out, dalpha_out, dc_out;
-  x_in.import(x, {function, "x"});
-  dy_in.import(dy, {function, "dy"});
-  alpha_in.import(alpha, {function, "alpha"});
-  c_in.import(c, {function, "c"});
+  x_in.import(x, {function, "x"}, work);
+  dy_in.import(dy, {function, "dy"}, work);
+  alpha_in.import(alpha, {function, "alpha"}, work);
+  c_in.import(c, {function, "c"}, work);
 
   ConvDesc desc;
   raise_if_failed(describe_backward(x_in.view(), dy_in.view(), alpha_in.view(), c_in.view(),
@@ -258,16 +300,17 @@ nb::object py_backward(nb::handle x, nb::handle dy, nb::handle alpha, nb::handle
     dalpha = output(dalpha, allocate_weights, Output::dalpha, desc);
     dc = output(dc, allocate_weights, Output::dc, desc);
   }
-  dx_out.import(dx, {function, "out (dx)"});
+  dx_out.import(dx, {function, "out (dx)"}, work);
   raise_if_failed(bind_output(Operation::backward, Output::dx, dx_out.view(), desc));
-  dalpha_out.import(dalpha, {function, "out (dalpha)"});
+  dalpha_out.import(dalpha, {function, "out (dalpha)"}, work);
   raise_if_failed(bind_output(Operation::backward, Output::dalpha, dalpha_out.view(), desc));
-  dc_out.import(dc, {function, "out (dc)"});
+  dc_out.import(dc, {function, "out (dc)"}, work);
   raise_if_failed(bind_output(Operation::backward, Output::dc, dc_out.view(), desc));
-  run(Operation::backward, function, desc, x_in.view().device, implementation, [&](const Context& context) {
-    return backward(desc, x_in.view().data, dy_in.view().data, alpha_in.view().data, c_in.view().data,
-                    dx_out.view().data, dalpha_out.view().data, dc_out.view().data, context);
-  });
+  run(Operation::backward, function, desc, x_in.view().device, work, allocate_weights, implementation,
+      [&](const Context& context) {
+        return backward(desc, x_in.view().data, dy_in.view().data, alpha_in.view().data, c_in.view().data,
+                        dx_out.view().data, dalpha_out.view().data, dc_out.view().data, context);
+      });
   return nb::make_tuple(dx, dalpha, dc);
 }
 
@@ -294,7 +337,8 @@ std::vector<std::int64_t> offsets_of(nb::handle offsets, int dims) {
 
 nb::object py_shift(nb::handle x, nb::handle offsets, nb::handle out, nb::handle allocate) {
   ImportedArray x_in, y_out;
-  x_in.import(x, {"shift", "x"});
+  WorkStream default_stream{nb::int_(0)};  // for the export of CUDA arrays, which are refused further down
+  x_in.import(x, {"shift", "x"}, default_stream);
   ShiftDesc desc;
   raise_if_failed(describe_shift(x_in.view(), desc));
   std::vector<std::int64_t> numbers;
@@ -305,7 +349,7 @@ nb::object py_shift(nb::handle x, nb::handle offsets, nb::handle out, nb::handle
   }
   nb::object y = nb::borrow(out);
   if (out.is_none()) y = allocate(shape_tuple(x_in.view().ndim, x_in.view().shape));
-  y_out.import(y, {"shift", "out (y)"});
+  y_out.import(y, {"shift", "out (y)"}, default_stream);
   raise_if_failed(bind_shift_output(y_out.view(), desc));
   Context context;
   context.device = x_in.view().device;
@@ -367,41 +411,45 @@ NB_MODULE(_core, m) {
 
   m.def("forward", &py_forward, "x"_a.none(), "alpha"_a.none(), "c"_a.none(), "bias"_a.none() = nb::none(),
         "out"_a.none() = nb::none(), "allocate"_a.none() = nb::none(), "stride"_a.none() = 1, "dilation"_a.none() = 1,
-        "implementation"_a.none() = nb::none(),
+        "implementation"_a.none() = nb::none(), "stream"_a.none() = nb::none(),
         nb::sig("def forward(x: object, alpha: object, c: object | None, bias: object | None = None, "
                 "out: object | None = None, allocate: "
                 "collections.abc.Callable[[tuple[int, ...]], object] | None = None, "
                 "stride: int | collections.abc.Sequence[int] = 1, dilation: int | collections.abc.Sequence[int] = 1, "
-                "implementation: str | None = None) -> typing.Any"),
+                "implementation: str | None = None, stream: int | None = None) -> typing.Any"),
         "y, written to out, or to allocate(shape) when out is None.");
   m.def("backward_data", &py_backward_data, "dy"_a.none(), "alpha"_a.none(), "c"_a.none(),
         "x_shape"_a.none() = nb::none(), "out"_a.none() = nb::none(), "allocate"_a.none() = nb::none(),
         "stride"_a.none() = 1, "dilation"_a.none() = 1, "implementation"_a.none() = nb::none(),
+        "stream"_a.none() = nb::none(),
         nb::sig("def backward_data(dy: object, alpha: object, c: object | None, "
                 "x_shape: collections.abc.Sequence[int] | None = None, out: object | None = None, allocate: "
                 "collections.abc.Callable[[tuple[int, ...]], object] | None = None, "
                 "stride: int | collections.abc.Sequence[int] = 1, dilation: int | collections.abc.Sequence[int] = 1, "
-                "implementation: str | None = None) -> typing.Any"),
+                "implementation: str | None = None, stream: int | None = None) -> typing.Any"),
         "dx, written to out, or to allocate(shape) when out is None.");
   m.def("backward_weight", &py_backward_weight, "x"_a.none(), "dy"_a.none(), "out"_a.none() = nb::none(),
         "allocate"_a.none() = nb::none(), "stride"_a.none() = 1, "dilation"_a.none() = 1,
-        "implementation"_a.none() = nb::none(),
+        "implementation"_a.none() = nb::none(), "stream"_a.none() = nb::none(),
         nb::sig("def backward_weight(x: object, dy: object, out: tuple[object, object] | None = None, allocate: "
                 "collections.abc.Callable[[tuple[int, ...]], object] | None = None, "
                 "stride: int | collections.abc.Sequence[int] = 1, dilation: int | collections.abc.Sequence[int] = 1, "
-                "implementation: str | None = None) -> tuple[typing.Any, typing.Any]"),
+                "implementation: str | None = None, stream: int | None = None) -> tuple[typing.Any, typing.Any]"),
         "(dalpha, dc), written to the pair out, or to allocate(shape) for dalpha and then for dc.");
-  m.def("backward", &py_backward, "x"_a.none(), "dy"_a.none(), "alpha"_a.none(), "c"_a.none(),
-        "out"_a.none() = nb::none(), "allocate"_a.none() = nb::none(), "allocate_weights"_a.none() = nb::none(),
-        "stride"_a.none() = 1, "dilation"_a.none() = 1, "implementation"_a.none() = nb::none(),
-        nb::sig("def backward(x: object, dy: object, alpha: object, c: object, "
-                "out: tuple[object, object, object] | None = None, allocate: "
-                "collections.abc.Callable[[tuple[int, ...]], object] | None = None, allocate_weights: "
-                "collections.abc.Callable[[tuple[int, ...]], object] | None = None, "
-                "stride: int | collections.abc.Sequence[int] = 1, dilation: int | collections.abc.Sequence[int] = 1, "
-                "implementation: str | None = None) -> tuple[typing.Any, typing.Any, typing.Any]"),
-        "(dx, dalpha, dc), written to the triple out, or to allocate(shape) for dx and allocate_weights(shape) for "
-        "dalpha and then for dc.");
+  m.def(
+      "backward", &py_backward, "x"_a.none(), "dy"_a.none(), "alpha"_a.none(), "c"_a.none(),
+      "out"_a.none() = nb::none(), "allocate"_a.none() = nb::none(), "allocate_weights"_a.none() = nb::none(),
+      "stride"_a.none() = 1, "dilation"_a.none() = 1, "implementation"_a.none() = nb::none(),
+      "stream"_a.none() = nb::none(),
+      nb::sig(
+          "def backward(x: object, dy: object, alpha: object, c: object, "
+          "out: tuple[object, object, object] | None = None, allocate: "
+          "collections.abc.Callable[[tuple[int, ...]], object] | None = None, allocate_weights: "
+          "collections.abc.Callable[[tuple[int, ...]], object] | None = None, "
+          "stride: int | collections.abc.Sequence[int] = 1, dilation: int | collections.abc.Sequence[int] = 1, "
+          "implementation: str | None = None, stream: int | None = None) -> tuple[typing.Any, typing.Any, typing.Any]"),
+      "(dx, dalpha, dc), written to the triple out, or to allocate(shape) for dx and allocate_weights(shape) for "
+      "dalpha and then for dc.");
 
   m.def("shift", &py_shift, "x"_a.none(), "offsets"_a.none() = nb::none(), "out"_a.none() = nb::none(),
         "allocate"_a.none() = nb::none(),

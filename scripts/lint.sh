@@ -5,4 +5,4 @@ cd "$(dirname "$0")/.."
 ruff check .
 ruff format --check .
 mypy
-git ls-files '*.cpp' '*.hpp' '*.inl' '*.h' '*.c' | xargs clang-format --dry-run --Werror
+git ls-files '*.cpp' '*.hpp' '*.inl' '*.h' '*.c' '*.cu' '*.cuh' | xargs clang-format --dry-run --Werror

@@ -71,6 +71,10 @@ Status choose(Operation operation, const ConvDesc& desc, const Context& context,
   if (!on_cpu && list.empty()) {
     return fail(StatusCode::runtime_error, "%s: CUDA arrays, but leancore was %s", name(operation), cuda_status());
   }
+  if (!on_cpu && !list.back()->available()) {
+    return fail(StatusCode::runtime_error, "%s: CUDA arrays, but there is no device: leancore was %s", name(operation),
+                cuda_status());
+  }
   const char* forced = context.implementation ? context.implementation : on_cpu ? isa_from_environment().c_str() : "";
   bool known = forced[0] == '\0', available = known;
   for (const Implementation* candidate : list) {
@@ -82,7 +86,7 @@ Status choose(Operation operation, const ConvDesc& desc, const Context& context,
   if (!known || !available) {
     return fail(StatusCode::runtime_error, "%s: implementation '%s' (%s) %s", name(operation), forced,
                 context.implementation ? "asked for by the caller" : "from LEANCORE_CPU_ISA",
-                known ? "cannot run on this processor, or fails its self-test there"
+                known ? "cannot run on this machine, or fails its self-test there"
                       : "is not one of those that `leancore info` lists");
   }
   for (const Implementation* candidate : list) {

@@ -73,7 +73,9 @@ def forward(
         _enter("forward", "bias", bias)
     if out is not None:
         _enter("forward", "out", out).refuse_immutable("forward")
-    y: Array = _core.forward(x, alpha, c, bias, out, functools.partial(framework.like, x), stride, dilation)
+    y: Array = _core.forward(
+        x, alpha, c, bias, out, functools.partial(framework.like, x), stride, dilation, stream=framework.stream(x)
+    )
     return y if out is not None else framework.finish(x, y)
 
 
@@ -108,7 +110,9 @@ def backward_data(
         _enter("backward_data", "c", c)
     if out is not None:
         _enter("backward_data", "out", out).refuse_immutable("backward_data")
-    dx: Array = _core.backward_data(dy, alpha, c, x_shape, out, functools.partial(framework.like, dy), stride, dilation)
+    dx: Array = _core.backward_data(
+        dy, alpha, c, x_shape, out, functools.partial(framework.like, dy), stride, dilation, stream=framework.stream(dy)
+    )
     return dx if out is not None else framework.finish(dy, dx)
 
 
@@ -138,7 +142,9 @@ def backward_weight(
     framework = _enter("backward_weight", "x", x)
     _enter("backward_weight", "dy", dy)
     _enter_outputs("backward_weight", out)
-    dalpha, dc = _core.backward_weight(x, dy, out, functools.partial(framework.compact, x), stride, dilation)
+    dalpha, dc = _core.backward_weight(
+        x, dy, out, functools.partial(framework.compact, x), stride, dilation, stream=framework.stream(x)
+    )
     return (dalpha, dc) if out is not None else (framework.finish(x, dalpha), framework.finish(x, dc))
 
 
@@ -173,7 +179,9 @@ def backward(
         _enter("backward", name, array)
     _enter_outputs("backward", out)
     like, compact = functools.partial(framework.like, x), functools.partial(framework.compact, x)
-    gradients: tuple[Array, Array, Array] = _core.backward(x, dy, alpha, c, out, like, compact, stride, dilation)
+    gradients: tuple[Array, Array, Array] = _core.backward(
+        x, dy, alpha, c, out, like, compact, stride, dilation, stream=framework.stream(x)
+    )
     if out is not None:
         return gradients
     dx, dalpha, dc = (framework.finish(x, gradient) for gradient in gradients)
@@ -216,12 +224,17 @@ def _as_it_is(like: Any, result: Any) -> Any:
     return result
 
 
+def _no_stream(array: Any) -> int | None:
+    return None
+
+
 class _Framework(NamedTuple):
     like: Callable[[Any, tuple[int, ...]], Any]  # (x, shape) -> a new array in the memory layout of x
     compact: Callable[[Any, tuple[int, ...]], Any]  # (x, shape) -> a new C-contiguous array
     check: Callable[[str, str, Any], None] = _nothing
     finish: Callable[[Any, Any], Any] = _as_it_is  # (x, what like or compact made) -> what the caller gets
     immutable: bool = False
+    stream: Callable[[Any], int | None] = _no_stream  # the current stream of a CUDA array's device, as its handle
 
     def refuse_immutable(self, function: str) -> None:
         if self.immutable:
@@ -253,6 +266,8 @@ def _framework_of(kind: type) -> _Framework:
             return _numpy()
         if root == "torch" and base.__name__ == "Tensor":
             return _torch(kind)
+        if root == "cupy" and base.__name__ == "ndarray":
+            return _cupy()
         if root in ("jax", "jaxlib"):
             return _jax()
     return _Framework(_empty_of_namespace, _empty_of_namespace)
@@ -325,7 +340,28 @@ def _torch(kind: type) -> _Framework:
     def compact(x: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
         return torch.empty(shape, dtype=x.dtype, device=x.device)
 
-    return _Framework(like, compact, check)
+    def stream(x: torch.Tensor) -> int | None:
+        return torch.cuda.current_stream(x.device).cuda_stream if x.is_cuda else None
+
+    return _Framework(like, compact, check, stream=stream)
+
+
+@functools.cache
+def _cupy() -> _Framework:
+    import cupy
+
+    def like(x: Any, shape: tuple[int, ...]) -> Any:
+        with x.device:
+            return cupy.empty_like(x, shape=shape)
+
+    def compact(x: Any, shape: tuple[int, ...]) -> Any:
+        with x.device:
+            return cupy.empty(shape, x.dtype)
+
+    def stream(x: Any) -> int:
+        return int(cupy.cuda.get_current_stream(x.device.id).ptr)
+
+    return _Framework(like, compact, stream=stream)
 
 
 @functools.cache

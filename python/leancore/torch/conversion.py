@@ -114,7 +114,7 @@ def convert(
         filter_fn: called with the first name and the module of each eligible convolution; those for which it returns
             False are left. The paper keeps a network's first convolution dense.
         init: what the lean layers start from.
-            "random": He initialisation with fan_in = c_in + 2 dims; bias zero.
+            "random": as a new layer, see `LeanConv2d.reset_parameters`; bias zero.
             "project": the lean convolution nearest to the dense one in the Frobenius norm: alpha is the centre tap of
             the kernel and c the cross taps of its diagonal; corners, and the neighbours in other channels, are dropped.
             The bias is kept.

@@ -45,10 +45,16 @@ class _LeanConv(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """He initialisation: normal with variance 2 / fan_in, fan_in = c_in + 2 dims, for alpha and c; bias zero."""
-        std = math.sqrt(2 / (self.c_in + 2 * self.dims))
-        nn.init.normal_(self.alpha, std=std)
-        nn.init.normal_(self.c, std=std)
+        """Normal, with He's total variance of 2, shared by alpha and c; bias zero.
+
+        alpha has variance 1 / c_in and c 1 / (2 dims), so that both make half of an output; outputs without a stencil
+        have alpha alone, with 2 / c_in. If all weights had the variance 2 / (c_in + 2 dims), a stencil would make only
+        2 dims parts in c_in + 2 dims, and a fresh network of many channels would hardly look at neighbouring pixels.
+        """
+        m, taps = self.c.shape
+        nn.init.normal_(self.alpha[:m], std=math.sqrt(1 / self.c_in))
+        nn.init.normal_(self.alpha[m:], std=math.sqrt(2 / self.c_in))
+        nn.init.normal_(self.c, std=math.sqrt(1 / taps))
         if self.bias is not None:
             nn.init.zeros_(self.bias)
 

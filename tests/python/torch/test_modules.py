@@ -35,20 +35,25 @@ def test_shapes_and_result(module: Any, dims: int, c_in: int, c_out: int, bias: 
 
 
 @pytest.mark.parametrize(("module", "dims"), MODULES)
-def test_he_initialisation(module: Any, dims: int) -> None:
+@pytest.mark.parametrize("c_out", [2, 3])
+def test_he_initialisation(module: Any, dims: int, c_out: int) -> None:
     """The mean square of n normal values lies within 6 of its standard deviations, sqrt(2 / n), of the variance."""
     torch.manual_seed(0)
-    conv = module(2, 3, bias=True)
-    drawn: dict[str, list[torch.Tensor]] = {"alpha": [], "c": []}
+    conv = module(2, c_out, bias=True)
+    variances = {"with a stencil": 1 / 2, "without one": 2 / 2, "c": 1 / (2 * dims)}
+    drawn: dict[str, list[torch.Tensor]] = {name: [] for name in variances}
     for _ in range(500):
         conv.reset_parameters()
-        for name, values in drawn.items():
-            values.append(getattr(conv, name).detach().flatten().clone())
-        assert torch.equal(conv.bias, torch.zeros(3))
-    variance = 2 / (2 + 2 * dims)
-    for values in drawn.values():
-        sample = torch.cat(values).double()
+        parts = conv.alpha[:2], conv.alpha[2:], conv.c
+        for values, part in zip(drawn.values(), parts, strict=True):
+            values.append(part.detach().flatten().clone())
+        assert torch.equal(conv.bias, torch.zeros(c_out))
+    for name, variance in variances.items():
+        sample = torch.cat(drawn[name]).double()
         n = sample.numel()
+        if n == 0:
+            assert (name, c_out) == ("without one", 2)
+            continue
         assert abs(sample.square().mean().item() / variance - 1) < 6 * math.sqrt(2 / n)
         assert abs(sample.mean().item()) < 6 * math.sqrt(variance / n)
 

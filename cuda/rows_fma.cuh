@@ -1,0 +1,121 @@
+// Row-marching forward and backward_data in fp32 on the ordinary multipliers: at most `channels` input channels.
+//
+// A thread computes 4 neighbouring pixels (a 16-byte piece) of `outputs` output channels. alpha, channels of `in`
+// outermost, and c lie in shared memory, where all threads of a team read the same address; x comes from the ring.
+// Order of every sum: bias, channels rising, taps by column.
+#pragma once
+
+#include "rows.cuh"
+
+namespace leancore::detail::cuda {
+
+__device__ __forceinline__ float4 load_piece(const unsigned char* from) {
+  return *reinterpret_cast<const float4*>(from);
+}
+__device__ __forceinline__ float load_pixel(const unsigned char* from) {
+  return *reinterpret_cast<const float*>(from);
+}
+
+template <typename Tile, int copy_bytes>
+__global__ void __launch_bounds__(Tile::threads, 1) rows_fma(const RowsParameters p) {
+  using Ring = typename Tile::Ring;
+  extern __shared__ __align__(128) unsigned char shared[];
+  const int thread = static_cast<int>(threadIdx.x), lane = thread % Tile::lanes, team = thread / Tile::lanes;
+  const int first_output = static_cast<int>(blockIdx.y) * Tile::block_outputs;
+  const RowsUnit unit(p.cut, Tile::pixels, static_cast<int>(blockIdx.x));
+  using Loader = RowLoader<float, Ring, Tile::threads, copy_bytes, true>;
+  const Loader loader(p.cut, p.in, unit, thread);
+
+  // Weights that there are not are zero, and so are the channels that they would be multiplied with.
+  auto* alpha = reinterpret_cast<float*>(shared + Tile::alpha_offset);
+  auto* c = reinterpret_cast<float*>(shared + Tile::c_offset);
+  for (int i = thread; i < Tile::channels * Tile::block_outputs; i += Tile::threads) {
+    const int k = i / Tile::block_outputs, o = first_output + i % Tile::block_outputs;
+    const bool exists = o < p.out.channels && k < p.in.channels;
+    alpha[i] = exists ? static_cast<const float*>(p.alpha)[o * p.alpha_out + k * p.alpha_in] : 0.0f;
+  }
+  for (int i = thread; i < Tile::block_outputs * 4; i += Tile::threads) {
+    const int o = first_output + i / 4;
+    const std::int64_t tap = i % 4 == 0 ? p.c_tap[0] : i % 4 == 1 ? p.c_tap[1] : i % 4 == 2 ? p.c_tap[2] : p.c_tap[3];
+    c[i] = o < p.stencil_channels ? static_cast<const float*>(p.c)[o * p.c_channel + tap] : 0.0f;
+  }
+  Loader::clear(shared, p.in.channels, thread);
+  __syncthreads();
+
+  const float* team_alpha = alpha + team * Tile::outputs;
+  const int team_output = first_output + team * Tile::outputs;
+  float* out = static_cast<float*>(const_cast<void*>(p.out.data)) + unit.image * p.out.image +
+               static_cast<std::int64_t>(team_output) * p.out.channel;
+  const PieceOfRow piece(p.cut, unit, lane * 4, 4);
+  const int offset = 16 + lane * 16;
+  const auto compute = [&](int block, const unsigned char* above, const unsigned char* current,
+                           const unsigned char* below) {
+    float sum[Tile::outputs][4];
+#pragma unroll
+    for (int o = 0; o < Tile::outputs; ++o) {
+      const bool biased = p.bias != nullptr && team_output + o < p.out.channels;
+      const float bias = biased ? static_cast<const float*>(p.bias)[(team_output + o) * p.bias_stride] : 0.0f;
+      sum[o][0] = sum[o][1] = sum[o][2] = sum[o][3] = bias;
+    }
+#pragma unroll 8
+    for (int k = 0; k < Tile::channels; ++k) {
+      const float4 x = load_piece(current + offset + k * Ring::pitch);
+#pragma unroll
+      for (int o = 0; o < Tile::outputs; o += 4) {
+        const float4 weights = *reinterpret_cast<const float4*>(team_alpha + k * Tile::block_outputs + o);
+        const float a[4] = {weights.x, weights.y, weights.z, weights.w};
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+          sum[o + i][0] += a[i] * x.x;
+          sum[o + i][1] += a[i] * x.y;
+          sum[o + i][2] += a[i] * x.z;
+          sum[o + i][3] += a[i] * x.w;
+        }
+      }
+    }
+
+    const int row = block * p.cut.rows_per_block + piece.row;
+    const bool has_above = row > 0, has_below = row + 1 < p.cut.height;
+    const unsigned char* at_above = (piece.above_here ? current : above) + offset + piece.above;
+    const unsigned char* at_below = (piece.below_here ? current : below) + offset + piece.below;
+#pragma unroll
+    for (int o = 0; o < Tile::outputs; ++o) {
+      const int channel = team_output + o;
+      if (channel < p.stencil_channels) {  // the same for the whole team
+        const float4 taps = *reinterpret_cast<const float4*>(c + (team * Tile::outputs + o) * 4);
+        const float4 centre = load_piece(current + offset + channel * Ring::pitch);
+        const float4 up = load_piece(at_above + channel * Ring::pitch),
+                     down = load_piece(at_below + channel * Ring::pitch);
+        const float left = load_pixel(current + offset + channel * Ring::pitch - 4);
+        const float right = load_pixel(current + offset + channel * Ring::pitch + 16);
+        const float x[6] = {left, centre.x, centre.y, centre.z, centre.w, right};
+        const float u[4] = {up.x, up.y, up.z, up.w}, d[4] = {down.x, down.y, down.z, down.w};
+#pragma unroll
+        for (int e = 0; e < 4; ++e) {
+          const bool has_left = e > 0 || piece.column > 0;
+          const bool has_right = copy_bytes == 16 && e < 3 ? true : piece.column + e + 1 < p.cut.width;
+          if (has_above) sum[o][e] += taps.x * u[e];
+          if (has_left) sum[o][e] += taps.y * x[e];
+          if (has_right) sum[o][e] += taps.z * x[e + 2];
+          if (has_below) sum[o][e] += taps.w * d[e];
+        }
+      }
+      if (row < unit.last_row && channel < p.out.channels) {
+        float* to = out + o * p.out.channel + row * p.out.row + piece.column;
+        if constexpr (copy_bytes == 16) {
+          *reinterpret_cast<float4*>(to) = make_float4(sum[o][0], sum[o][1], sum[o][2], sum[o][3]);
+        } else {
+#pragma unroll
+          for (int e = 0; e < 4; ++e) {
+            if (piece.column + e < p.cut.width) to[e] = sum[o][e];
+          }
+        }
+      }
+    }
+  };
+  march<Ring>(
+      shared, unit.first_block, unit.last_block, [&](int block, unsigned char* slot) { loader.load(block, slot); },
+      compute);
+}
+
+}  // namespace leancore::detail::cuda

@@ -1,0 +1,22 @@
+// Where the row-marching kernels are instantiated.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include "plan.hpp"
+
+namespace leancore::detail::cuda {
+
+// rows_fma.cu, rows_tensor_f16.cu, rows_tensor_bf16.cu
+cudaError_t launch_fma(const RowsPlan& plan, const RowsParameters& parameters, cudaStream_t stream);
+cudaError_t launch_tensor_f16(const RowsPlan& plan, const RowsParameters& parameters, cudaStream_t stream);
+cudaError_t launch_tensor_bf16(const RowsPlan& plan, const RowsParameters& parameters, cudaStream_t stream);
+
+// rows_last.cu
+cudaError_t launch_last(const RowsPlan& plan, DType dtype, const RowsParameters& parameters, cudaStream_t stream);
+
+// rows_weight.cu
+cudaError_t launch_rows_weight(const RowsWeightPlan& plan, DType dtype, const RowsWeightParameters& parameters,
+                               cudaStream_t stream);
+
+}  // namespace leancore::detail::cuda

@@ -1,0 +1,252 @@
+// Row-marching forward and backward_data for 16-bit channels-last arrays, on tensor cores, the stencil included.
+//
+// A slot holds the pixels of a row-block, each with its channels side by side and 16 bytes more, so that the pitch is
+// an odd number of 16-byte pieces; before the first and after the last pixel there is room for the neighbours of a
+// strip. A product takes 16 pixels x 16 input channels, read by ldmatrix, and 16 input channels x 8 output channels of
+// alpha, which stay in registers.
+//
+// A tap is a product with diag(c[., k]) whose 16 rows are read at the neighbouring pixels; a neighbour outside the row
+// is a pixel of zeros behind the ring. Of each 16 output channels, those of column n of the product j = 0, 1 are 4 (n /
+// 2) + 2 j + n % 2: a lane then has 4 channels of a pixel side by side, and stores 8 bytes.
+#pragma once
+
+#include "rows.cuh"
+
+namespace leancore::detail::cuda {
+
+// Brings row-blocks of pixels into slots, 16 bytes at a time; a thread copies the same channels of every step-th pixel.
+template <typename T, typename Ring, int threads>
+class PixelLoader {
+  static constexpr int pieces = Ring::channels / 8, step = threads / pieces, pixels_each = Ring::pixels / step;
+  static_assert(threads % pieces == 0 && Ring::pixels % step == 0);
+
+ public:
+  __device__ PixelLoader(const RowsCut& rows, const RowsSide& array, const RowsUnit& work, int thread)
+      : cut(rows),
+        side(array),
+        unit(work),
+        piece(thread % pieces),
+        first_pixel(thread / pieces),
+        image(static_cast<const T*>(array.data) + work.image * array.image + piece * 8) {
+#pragma unroll
+    for (int i = 0; i < pixels_each; ++i) {
+      const int pixel = first_pixel + i * step, row = pixel / cut.slot_row;
+      column[i] = unit.first_column + pixel - row * cut.slot_row;
+      row_in_block[i] = row < cut.rows_per_block && column[i] < cut.width ? row : never;
+    }
+  }
+
+  // Zeros to the channels that there are not. To be called once, before a barrier.
+  static __device__ void clear(unsigned char* ring, int channels, int thread) {
+    const int absent = pieces - channels / 8;
+    for (int i = thread; i < Ring::slots * (Ring::pixels + 2) * absent; i += threads) {
+      const int pixel = i / absent % (Ring::pixels + 2), slot = i / absent / (Ring::pixels + 2);
+      *reinterpret_cast<uint4*>(ring + slot * Ring::slot_bytes + pixel * Ring::pitch +
+                                (channels / 8 + i % absent) * 16) = uint4{};
+    }
+  }
+
+  // Starts the copies of a row-block, which may lie outside the image.
+  __device__ __forceinline__ void load(int block, unsigned char* slot) const {
+    if (piece * 8 >= side.channels) return;
+#pragma unroll
+    for (int i = 0; i < pixels_each; ++i) {
+      copy(slot, 1 + first_pixel + i * step, block * cut.rows_per_block + row_in_block[i], column[i], true);
+    }
+    if (cut.strips > 1 && first_pixel < 2) {
+      const int at = first_pixel == 0 ? unit.first_column - 1 : unit.first_column + Ring::pixels;
+      copy(slot, first_pixel == 0 ? 0 : Ring::pixels + 1, block, at, at >= 0 && at < cut.width);
+    }
+  }
+
+ private:
+  __device__ __forceinline__ void copy(unsigned char* slot, int pixel, int row, int at, bool exists) const {
+    exists = exists && row >= max(unit.first_row - 1, 0) && row < min(unit.last_row + 1, cut.height);
+    copy_async<16>(slot + pixel * Ring::pitch + piece * 16, image + (exists ? row * side.row + at * side.column : 0),
+                   exists);
+  }
+
+  static constexpr int never = 1 << 30;
+  const RowsCut& cut;
+  const RowsSide& side;
+  const RowsUnit& unit;
+  int piece, first_pixel;
+  const T* image;
+  int row_in_block[pixels_each], column[pixels_each];
+};
+
+template <typename T, typename Tile>
+class RowsLast {
+  static constexpr int k_blocks = Tile::k_blocks, n_blocks = Tile::n_blocks, groups = Tile::groups;
+  using Ring = typename Tile::Ring;
+  using Sums = float[n_blocks][2][4];
+
+ public:
+  __device__ RowsLast(const RowsParameters& parameters, const RowsUnit& work, int thread) : p(parameters), unit(work) {
+    lane = thread % 32;
+    const int warp = __shfl_sync(0xffffffff, thread / 32, 0);
+    across = warp % Tile::warps_across;
+    first_output = static_cast<int>(blockIdx.y) * Tile::block_outputs + warp / Tile::warps_across * 16 * n_blocks;
+    read_weights();
+#pragma unroll
+    for (int i = 0; i < groups; ++i) locate(i);
+  }
+
+  __device__ __forceinline__ void compute(int block, const unsigned char* zeros, const unsigned char* above,
+                                          const unsigned char* current, const unsigned char* below) const {
+    const int part = lane / 16 * 16;  // of the 32 bytes of 16 channels that the lane's row of ldmatrix is
+#pragma unroll
+    for (int i = 0; i < groups; ++i) {
+      Sums sum;
+      start(sum);
+      const unsigned char* centre = current + offset[i] + part;
+#pragma unroll
+      for (int k = 0; k < k_blocks; ++k) {
+        std::uint32_t x[4];
+        load_matrices(x, centre + k * 32);
+#pragma unroll
+        for (int b = 0; b < n_blocks; ++b) {
+#pragma unroll
+          for (int j = 0; j < 2; ++j) multiply_add<T>(sum[b][j], x, alpha[b][j][k][0], alpha[b][j][k][1]);
+        }
+      }
+      add_tap((above_here[i] ? current : above) + above_offset[i] + part, 0, sum);
+      add_tap(first_of_row[i] ? zeros + part : centre - Ring::pitch, 1, sum);
+      add_tap(last_of_row[i] ? zeros + part : centre + Ring::pitch, 2, sum);
+      add_tap((below_here[i] ? current : below) + below_offset[i] + part, 3, sum);
+      store(block, i, sum);
+    }
+  }
+
+ private:
+  // Of column n of the product j of the n_block-th 16 output channels.
+  __device__ __forceinline__ int output(int n_block, int j, int n) const {
+    return first_output + n_block * 16 + n / 2 * 4 + j * 2 + n % 2;
+  }
+
+  __device__ void read_weights() {
+    const int g = lane / 4, t = lane % 4;
+#pragma unroll
+    for (int b = 0; b < n_blocks; ++b) {
+#pragma unroll
+      for (int j = 0; j < 2; ++j) {
+        const int o = output(b, j, g);
+        const auto weight = [&](int k) {
+          return o < p.out.channels && k < p.in.channels ? load_bits(p.alpha, o * p.alpha_out + k * p.alpha_in) : 0;
+        };
+#pragma unroll
+        for (int k = 0; k < k_blocks; ++k) {
+#pragma unroll
+          for (int half = 0; half < 2; ++half) {
+            const int first = k * 16 + half * 8 + 2 * t;
+            alpha[b][j][k][half] = pair(weight(first), weight(first + 1));
+          }
+        }
+#pragma unroll
+        for (int tap = 0; tap < 4; ++tap) {
+          const std::uint32_t value = o < p.stencil_channels ? load_bits(p.c, o * p.c_channel + p.c_tap[tap]) : 0;
+#pragma unroll
+          for (int half = 0; half < 2; ++half) {
+            const int first = first_output + b * 16 + half * 8 + 2 * t;
+            c[b][j][tap][half] = pair(first == o ? value : 0, first + 1 == o ? value : 0);
+          }
+        }
+      }
+    }
+  }
+
+  // The pixels of group i: the one whose channels the lane's row of ldmatrix is, and the two that the lane writes.
+  __device__ void locate(int i) {
+    const int first = (across + i * Tile::warps_across) * 16, pixel = first + lane % 16;
+    const PieceOfRow place(p.cut, unit, pixel, Ring::pitch);
+    offset[i] = (pixel + 1) * Ring::pitch;
+    above_offset[i] = offset[i] + place.above;
+    below_offset[i] = offset[i] + place.below;
+    above_here[i] = place.above_here;
+    below_here[i] = place.below_here;
+    const bool absent = place.row >= p.cut.rows_per_block;  // behind the last row of the slot, where nothing is
+    first_of_row[i] = p.cut.strips == 1 && (place.column == 0 || absent);
+    last_of_row[i] = p.cut.strips == 1 && (place.column + 1 == p.cut.width || absent);
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const PieceOfRow out(p.cut, unit, first + lane / 4 + half * 8, Ring::pitch);
+      row_in_block[i][half] = out.row;
+      out_column[i][half] = out.column;
+    }
+  }
+
+  __device__ __forceinline__ void start(Sums& sum) const {
+#pragma unroll
+    for (int b = 0; b < n_blocks; ++b) {
+#pragma unroll
+      for (int j = 0; j < 2; ++j) {
+#pragma unroll
+        for (int n = 0; n < 2; ++n) {
+          const int o = output(b, j, lane % 4 * 2 + n);
+          const bool biased = p.bias != nullptr && o < p.out.channels;
+          const float bias = biased ? Element<T>::widen(static_cast<const T*>(p.bias)[o * p.bias_stride]) : 0.0f;
+          sum[b][j][n] = sum[b][j][n + 2] = bias;
+        }
+      }
+    }
+  }
+
+  __device__ __forceinline__ void add_tap(const unsigned char* from, int tap, Sums& sum) const {
+#pragma unroll
+    for (int b = 0; b < n_blocks; ++b) {
+      const int own = first_output + b * 16;  // the same for the whole warp
+      if (own >= p.stencil_channels) continue;
+      std::uint32_t x[4];
+      load_matrices(x, from + own * 2);
+#pragma unroll
+      for (int j = 0; j < 2; ++j) multiply_add<T>(sum[b][j], x, c[b][j][tap][0], c[b][j][tap][1]);
+    }
+  }
+
+  __device__ __forceinline__ void store(int block, int i, const Sums& sum) const {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const int row = block * p.cut.rows_per_block + row_in_block[i][half];
+      if (row >= unit.last_row) continue;
+      T* to = static_cast<T*>(const_cast<void*>(p.out.data)) + unit.image * p.out.image + row * p.out.row +
+              out_column[i][half] * p.out.column;
+#pragma unroll
+      for (int b = 0; b < n_blocks; ++b) {
+        const int o = output(b, 0, lane % 4 * 2);
+        if (o >= p.out.channels) continue;
+        *reinterpret_cast<uint2*>(to + o) = make_uint2(round_pair<T>(sum[b][0][2 * half], sum[b][0][2 * half + 1]),
+                                                       round_pair<T>(sum[b][1][2 * half], sum[b][1][2 * half + 1]));
+      }
+    }
+  }
+
+  const RowsParameters& p;
+  const RowsUnit& unit;
+  int lane, across, first_output;
+  std::uint32_t alpha[n_blocks][2][k_blocks][2];
+  std::uint32_t c[n_blocks][2][4][2];  // diag(c[., tap])
+  int offset[groups], above_offset[groups], below_offset[groups], row_in_block[groups][2], out_column[groups][2];
+  bool above_here[groups], below_here[groups], first_of_row[groups], last_of_row[groups];
+};
+
+template <typename T, typename Tile>
+__global__ void __launch_bounds__(Tile::threads, 1) rows_last(const RowsParameters p) {
+  using Ring = typename Tile::Ring;
+  using Loader = PixelLoader<T, Ring, Tile::threads>;
+  extern __shared__ __align__(128) unsigned char shared[];
+  unsigned char* zeros = shared + Ring::bytes;
+  const int thread = static_cast<int>(threadIdx.x);
+  const RowsUnit unit(p.cut, Tile::pixels, static_cast<int>(blockIdx.x));
+  const Loader loader(p.cut, p.in, unit, thread);
+  const RowsLast<T, Tile> warp(p, unit, thread);
+  Loader::clear(shared, p.in.channels, thread);
+  for (int i = thread; i < Tile::channels / 8; i += Tile::threads) reinterpret_cast<uint4*>(zeros)[i] = uint4{};
+  __syncthreads();
+  march<Ring>(
+      shared, unit.first_block, unit.last_block, [&](int block, unsigned char* slot) { loader.load(block, slot); },
+      [&](int block, const unsigned char* above, const unsigned char* current, const unsigned char* below) {
+        warp.compute(block, zeros, above, current, below);
+      });
+}
+
+}  // namespace leancore::detail::cuda

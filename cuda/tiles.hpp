@@ -1,0 +1,171 @@
+// How the tiled kernels cut their work: plain constants, for the kernels and for the host code that plans them.
+//
+// A slot of the ring holds one row-block of all input channels:
+//
+//        16 B    pixels of the slot           16 B
+//       +-----+----------------------------+-----+
+//   0   | pad |  channel 0                 | pad |          The pad behind a channel is the one before the next.
+//       +-----+----------------------------+-----+          In the pads lie the neighbours of the first and the last
+//   1   | pad |  channel 1                 | pad |          pixel where a row-block is a piece of a row; else zeros.
+//       +-----+----------------------------+-----+
+//
+// so that the pitch of a channel is an odd number of 16-byte pieces, and a column of channels lies in different banks.
+// Where a row-block is several image rows, they lie side by side, `slot_row` pixels apart, a multiple of the 16-byte
+// piece; what is not in the image is zero.
+#pragma once
+
+#include <cstddef>
+#include <iterator>
+
+#include "leancore/types.hpp"
+
+namespace leancore::detail::cuda {
+
+template <int element_, int channels_, int pixels_, int slots_>
+struct RowRing {
+  static constexpr int element = element_;    // bytes
+  static constexpr int channels = channels_;  // of a slot
+  static constexpr int pixels = pixels_;      // of a slot
+  static constexpr int slots = slots_;
+  static constexpr int pitch = pixels * element + 16;
+  static constexpr int slot_bytes = (channels * pitch + 16 + 127) / 128 * 128;
+  static constexpr int bytes = slots * slot_bytes;
+  static_assert(pitch / 16 % 2 == 1);
+};
+
+// rows_fma.cuh
+template <int channels_, int outputs_, int teams_, int lanes_, int ahead_>
+struct FmaTile {
+  static constexpr int channels = channels_;  // of `in`, at most
+  static constexpr int outputs = outputs_;    // channels of `out` of a thread
+  static constexpr int teams = teams_;        // of threads, each with output channels of its own
+  static constexpr int lanes = lanes_;        // threads of a team, side by side, with 4 pixels each
+  static constexpr int ahead = ahead_;
+  static constexpr int pixels = 4 * lanes;  // of a slot
+
+  using Ring = RowRing<4, channels, pixels, 3 + ahead>;
+  static constexpr int threads = teams * lanes;
+  static constexpr int block_outputs = outputs * teams;
+  static constexpr int alpha_offset = Ring::bytes, c_offset = alpha_offset + channels * block_outputs * 4;
+  static constexpr int shared_bytes = c_offset + block_outputs * 16;
+  static_assert(outputs % 4 == 0 && threads % 32 == 0);
+};
+
+// rows_tensor.cuh
+template <int k_blocks_, int m_tiles_, int warps_out_, int warps_across_, int pixels_, int ahead_>
+struct TensorTile {
+  static constexpr int k_blocks = k_blocks_;          // of 16 channels of `in`, at most
+  static constexpr int m_tiles = m_tiles_;            // of 16 channels of `out` of a warp
+  static constexpr int warps_out = warps_out_;        // over channels of `out`
+  static constexpr int warps_across = warps_across_;  // over pixels
+  static constexpr int pixels = pixels_;              // of a slot
+  static constexpr int ahead = ahead_;
+
+  static constexpr int channels = 16 * k_blocks;
+  using Ring = RowRing<2, channels, pixels, 3 + ahead>;
+  static constexpr int threads = 32 * warps_out * warps_across;
+  static constexpr int block_outputs = 16 * m_tiles * warps_out;
+  static constexpr int groups = pixels / (64 * warps_across);  // of 64 pixels, of a warp
+  static constexpr int shared_bytes = Ring::bytes;
+  static_assert(m_tiles <= k_blocks && pixels % (64 * warps_across) == 0);
+};
+
+// The ring of channels-last arrays: pixels one after the other, with one more before and after them.
+template <int channels_, int pixels_, int slots_>
+struct PixelRing {
+  static constexpr int channels = channels_;
+  static constexpr int pixels = pixels_;
+  static constexpr int slots = slots_;
+  static constexpr int pitch = channels * 2 + 16;
+  static constexpr int slot_bytes = ((pixels + 2) * pitch + 127) / 128 * 128;
+  static constexpr int bytes = slots * slot_bytes;
+  static_assert(pitch / 16 % 2 == 1);
+};
+
+// rows_last.cuh
+template <int k_blocks_, int n_blocks_, int warps_across_, int warps_out_, int pixels_, int ahead_>
+struct LastTile {
+  static constexpr int k_blocks = k_blocks_;          // of 16 channels of `in`, at most
+  static constexpr int n_blocks = n_blocks_;          // of 16 channels of `out` of a warp
+  static constexpr int warps_across = warps_across_;  // over pixels
+  static constexpr int warps_out = warps_out_;        // over channels of `out`
+  static constexpr int pixels = pixels_;              // of a slot
+  static constexpr int ahead = ahead_;
+
+  static constexpr int channels = 16 * k_blocks;
+  using Ring = PixelRing<channels, pixels, 3 + ahead>;
+  static constexpr int threads = 32 * warps_across * warps_out;
+  static constexpr int block_outputs = 16 * n_blocks * warps_out;
+  static constexpr int groups = pixels / (16 * warps_across);  // of 16 pixels, of a warp
+  static constexpr int shared_bytes = Ring::bytes + channels * 2;
+  static_assert(pixels % (16 * warps_across) == 0);
+};
+
+// rows_weight.cuh
+template <int m_tiles_, int n_tiles_, int warps_o_, int warps_i_, int warps_across_, int pixels_, int ahead_>
+struct WeightTile {
+  static constexpr int m_tiles = m_tiles_;            // of 16 channels of dy of a warp
+  static constexpr int n_tiles = n_tiles_;            // of 8 channels of x of a warp
+  static constexpr int warps_o = warps_o_;            // over channels of dy
+  static constexpr int warps_i = warps_i_;            // over channels of x
+  static constexpr int warps_across = warps_across_;  // over pixels
+  static constexpr int pixels = pixels_;              // of a slot
+  static constexpr int ahead = ahead_;
+
+  static constexpr int channels = 16 * m_tiles * warps_o;  // of a thread block, of dy and of x
+  using DyRing = RowRing<2, channels, pixels, 3 + ahead>;
+  using XRing = RowRing<2, channels, pixels, 1 + ahead>;
+  static constexpr int channel_warps = warps_o * warps_i, threads = 32 * channel_warps * warps_across;
+  static constexpr int groups = pixels / (64 * warps_across);                                // of 64 pixels, of a warp
+  static constexpr int stencil_groups = (channels / 8 + channel_warps - 1) / channel_warps;  // of 8 channels, of a warp
+  static constexpr int sums = m_tiles * n_tiles * 4 + stencil_groups * 8;                    // of a thread
+  static constexpr int ring_bytes = DyRing::bytes + XRing::bytes;
+  static constexpr int reduction_bytes = (warps_across - 1) * 32 * channel_warps * sums * 4;
+  static constexpr int shared_bytes = ring_bytes > reduction_bytes ? ring_bytes : reduction_bytes;
+  static_assert(8 * n_tiles * warps_i == channels && n_tiles % 2 == 0 && pixels % (64 * warps_across) == 0);
+};
+
+// The tiles of kernels.def as the plan sees them, in its order.
+enum class RowsKind {
+  fma,     // fp32, contiguous rows
+  tensor,  // 16-bit, contiguous rows
+  last,    // 16-bit, contiguous channels
+};
+struct RowsTile {
+  const char* name;
+  RowsKind kind;
+  int channels;       // of `in`, at most
+  int block_outputs;  // channels of `out` of a thread block
+  int pixels;         // of a slot
+  int threads, shared_bytes;
+};
+template <typename Tile>
+constexpr RowsTile rows_tile(const char* name, RowsKind kind) {
+  return {name, kind, Tile::channels, Tile::block_outputs, Tile::pixels, Tile::threads, Tile::shared_bytes};
+}
+inline constexpr RowsTile rows_tiles[] = {
+#define LEANCORE_ROWS_FMA(name, ...) rows_tile<FmaTile<__VA_ARGS__>>(#name, RowsKind::fma),
+#define LEANCORE_ROWS_TENSOR(name, ...) rows_tile<TensorTile<__VA_ARGS__>>(#name, RowsKind::tensor),
+#define LEANCORE_ROWS_LAST(name, ...) rows_tile<LastTile<__VA_ARGS__>>(#name, RowsKind::last),
+#include "kernels.def"
+};
+
+struct WeightTileFacts {
+  const char* name;
+  int channels;      // of a thread block, of dy and of x
+  int pixels;        // of a slot
+  int warps_across;  // that share the pixels
+  int threads, shared_bytes;
+};
+inline constexpr WeightTileFacts weight_tiles[] = {
+#define LEANCORE_ROWS_WEIGHT(name, ...)   \
+  {#name,                                 \
+   WeightTile<__VA_ARGS__>::channels,     \
+   WeightTile<__VA_ARGS__>::pixels,       \
+   WeightTile<__VA_ARGS__>::warps_across, \
+   WeightTile<__VA_ARGS__>::threads,      \
+   WeightTile<__VA_ARGS__>::shared_bytes},
+#include "kernels.def"
+};
+
+}  // namespace leancore::detail::cuda

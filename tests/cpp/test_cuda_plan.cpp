@@ -1,0 +1,286 @@
+// Plans of CUDA calls, which are made without CUDA: launches stay within the limits of every GPU, cover every output
+// and every position once, count in 32 bits only where that is enough, and ask for no more workspace than announced.
+#include "plan.hpp"
+
+#include "support.hpp"
+#include "tiles.hpp"
+
+namespace {
+
+using leancore::ConvDesc;
+using leancore::DType;
+using leancore::Operation;
+using leancore::detail::Arguments;
+namespace cuda = leancore::detail::cuda;
+
+// Never read.
+alignas(16) const char somewhere[64] = {};
+
+Arguments arguments_of(bool want_alpha, bool want_c) {
+  Arguments a;
+  a.x = a.alpha = a.c = a.bias = a.dy = somewhere;
+  a.y = a.dx = const_cast<char*>(somewhere);
+  a.dalpha = want_alpha ? a.y : nullptr;
+  a.dc = want_c ? a.y : nullptr;
+  return a;
+}
+
+constexpr cuda::DeviceFacts devices[] = {
+    {75, 64 << 10}, {80, 163 << 10}, {86, 99 << 10}, {90, 227 << 10}, {120, 99 << 10}};
+
+void check_launch(const cuda::LaunchShape& launch, const cuda::DeviceFacts& device, const ConvDesc& d) {
+  CHECK(launch.grid[0] >= 1 && launch.grid[0] <= cuda::most_blocks_x, "%u blocks, %s", launch.grid[0],
+        test::describe(d).c_str());
+  for (int a = 1; a < 3; ++a) {
+    CHECK(launch.grid[a] >= 1 && launch.grid[a] <= cuda::most_blocks_yz, "%u blocks along %d, %s", launch.grid[a], a,
+          test::describe(d).c_str());
+  }
+  CHECK(launch.block >= 32 && launch.block <= 1024 && launch.block % 32 == 0, "%u threads", launch.block);
+  CHECK(launch.shared_bytes <= device.shared_bytes_per_block, "%u bytes of shared memory of %zu", launch.shared_bytes,
+        device.shared_bytes_per_block);
+}
+
+std::int64_t product(const std::int64_t (&extents)[leancore::max_dims]) {
+  return extents[0] * extents[1] * extents[2] * extents[3];
+}
+
+// The farthest element of an array of such extents.
+std::int64_t reach(std::int64_t batch, std::int64_t channels, const std::int64_t (&extents)[leancore::max_dims],
+                   const std::int64_t (&strides)[leancore::max_axes]) {
+  std::int64_t sum = (batch - 1) * std::abs(strides[0]) + (channels - 1) * std::abs(strides[1]);
+  for (int a = 0; a < leancore::max_dims; ++a) sum += (extents[a] - 1) * std::abs(strides[a + 2]);
+  return sum;
+}
+
+void check(const cuda::ApplyPlan& plan, const ConvDesc& d) {
+  const auto& p = plan.parameters;
+  CHECK(p.outputs == p.batch * p.out_channels * product(p.out_extents), "%s", test::describe(d).c_str());
+  const std::int64_t farthest =
+      std::max(reach(p.batch, p.out_channels, p.out_extents, p.out_strides),
+               reach(p.batch, std::max<std::int64_t>(p.in_channels, 1), p.in_extents, p.in_strides));
+  const std::int64_t threads = std::int64_t{plan.launch.grid[0]} * plan.launch.block;
+  // An index and the step to the thread's next output.
+  CHECK(plan.wide || (farthest < (1LL << 31) && p.outputs + threads < (1LL << 31)), "%s", test::describe(d).c_str());
+  CHECK(threads >= p.outputs || plan.launch.grid[0] == cuda::most_blocks_x, "%s", test::describe(d).c_str());
+}
+
+void check(const cuda::WeightPlan& plan, const ConvDesc& d, bool want_alpha, bool want_c) {
+  const auto& p = plan.parameters;
+  const auto& r = plan.reduce;
+  const std::int64_t alpha_elements = want_alpha ? d.c_in * d.c_out : 0;
+  const std::int64_t elements = alpha_elements + (want_c ? d.diagonal() * 2 * d.dims : 0);
+  CHECK(r.elements == elements && r.alpha_elements == alpha_elements, "%s", test::describe(d).c_str());
+  CHECK(std::int64_t{plan.reduction.grid[0]} * plan.reduction.block >= elements, "%s", test::describe(d).c_str());
+  if (r.splits == 0) {
+    CHECK(p.positions == 0, "%s", test::describe(d).c_str());
+    return;
+  }
+  // The shares are disjoint, none is empty, together they are all.
+  CHECK((r.splits - 1) * p.positions_per_split < p.positions && r.splits * p.positions_per_split >= p.positions,
+        "%d splits of %ld, %s", r.splits, static_cast<long>(p.positions_per_split), test::describe(d).c_str());
+  CHECK(p.positions == d.batch * product(p.y_extents), "%s", test::describe(d).c_str());
+  const std::int64_t tiles_down = (d.c_out + cuda::weight_tile - 1) / cuda::weight_tile;
+  CHECK(p.alpha_tiles == (want_alpha ? p.alpha_tiles_across * tiles_down : 0) &&
+            p.alpha_tiles_across * cuda::weight_tile >= d.c_in,
+        "%s", test::describe(d).c_str());
+  const std::int64_t stencil_tiles = plan.launch.grid[0] - p.alpha_tiles;
+  CHECK(!want_c || stencil_tiles * cuda::stencil_tile >= d.diagonal(), "%s", test::describe(d).c_str());
+  CHECK(plan.launch.grid[1] == static_cast<std::uint32_t>(r.splits), "%s", test::describe(d).c_str());
+}
+
+// Every pixel of an image belongs to one place of one slot of one thread block.
+void check_cut(const cuda::RowsCut& cut, int pixels, bool channels_last, const ConvDesc& d) {
+  const std::int64_t piece = channels_last ? 1 : 16 / info(d.dtype).size;
+  const std::string text = test::describe(d);
+  CHECK(cut.height == (d.dims == 2 ? d.extents[0] : 1) && cut.width == d.extents[d.dims - 1], "%s", text.c_str());
+  CHECK(cut.slot_row % piece == 0 && cut.rows_per_block >= 1 && cut.rows_per_block * cut.slot_row <= pixels,
+        "%d rows of %d, %s", cut.rows_per_block, cut.slot_row, text.c_str());
+  CHECK(cut.strips == 1 ? cut.slot_row >= cut.width
+                        : cut.rows_per_block == 1 && cut.slot_row == pixels && (cut.strips - 1) * pixels < cut.width &&
+                              cut.strips * pixels >= cut.width,
+        "%d strips, %s", cut.strips, text.c_str());
+  CHECK((cut.blocks - 1) * cut.rows_per_block < cut.height && cut.blocks * cut.rows_per_block >= cut.height,
+        "%d row-blocks, %s", cut.blocks, text.c_str());
+  CHECK((cut.chunks - 1) * cut.blocks_per_chunk < cut.blocks && cut.chunks * cut.blocks_per_chunk >= cut.blocks,
+        "%d chunks, %s", cut.chunks, text.c_str());
+}
+
+// Vectors of so many bytes, along rows or along channels.
+void check_side(const cuda::RowsSide& side, const ConvDesc& d, bool channels_last, int bytes) {
+  const std::int64_t size = info(d.dtype).size, inner = channels_last ? side.column : side.channel;
+  const std::int64_t contiguous = channels_last ? side.channel : side.column;
+  const std::int64_t length = channels_last ? side.channels : d.extents[d.dims - 1];
+  CHECK(length == 1 || contiguous == 1, "%s", test::describe(d).c_str());
+  for (const std::int64_t stride : {side.image, inner, std::int64_t{side.row}, length}) {
+    CHECK(stride >= 0 && stride * size % bytes == 0, "stride %ld for vectors of %d bytes, %s",
+          static_cast<long>(stride), bytes, test::describe(d).c_str());
+  }
+}
+
+void check(const cuda::RowsPlan& plan, const ConvDesc& d, const cuda::DeviceFacts& device) {
+  const cuda::RowsTile& tile = cuda::rows_tiles[plan.tile];
+  const cuda::RowsParameters& p = plan.parameters;
+  const bool last = tile.kind == cuda::RowsKind::last;
+  check_cut(p.cut, tile.pixels, last, d);
+  check_side(p.in, d, last, last ? 16 : plan.copy_bytes);
+  check_side(p.out, d, last, last ? 8 : plan.copy_bytes);
+  CHECK(p.in.channels == (plan.adjoint ? d.c_out : d.c_in) && p.in.channels <= tile.channels, "%s %s", tile.name,
+        test::describe(d).c_str());
+  CHECK(p.out.channels == (plan.adjoint ? d.c_in : d.c_out) &&
+            std::int64_t{plan.launch.grid[1]} * tile.block_outputs >= p.out.channels,
+        "%s %s", tile.name, test::describe(d).c_str());
+  CHECK(plan.launch.grid[0] == d.batch * p.cut.strips * p.cut.chunks, "%s", test::describe(d).c_str());
+  CHECK(tile.kind == cuda::RowsKind::fma
+            ? d.dtype == DType::f32
+            : d.dtype == DType::f16 || (d.dtype == DType::bf16 && device.architecture >= 80),
+        "%s on %d, %s", tile.name, device.architecture, test::describe(d).c_str());
+}
+
+void check(const cuda::RowsWeightPlan& plan, const ConvDesc& d, const cuda::DeviceFacts& device, bool want_alpha,
+           bool want_c) {
+  const cuda::WeightTileFacts& tile = cuda::weight_tiles[plan.tile];
+  const cuda::RowsWeightParameters& p = plan.parameters;
+  check_cut(p.cut, tile.pixels, false, d);
+  check_side(p.x, d, false, plan.copy_bytes);
+  check_side(p.dy, d, false, plan.copy_bytes);
+  CHECK(d.dtype == DType::f16 || device.architecture >= 80, "bf16 on %d", device.architecture);
+  CHECK(p.units == d.batch * p.cut.strips * p.cut.chunks, "%s", test::describe(d).c_str());
+  CHECK((plan.reduce.splits - 1) * std::int64_t{p.units_per_split} < p.units &&
+            plan.reduce.splits * std::int64_t{p.units_per_split} >= p.units,
+        "%d splits of %d, %s", plan.reduce.splits, p.units_per_split, test::describe(d).c_str());
+  CHECK(plan.launch.grid[0] == static_cast<std::uint32_t>(plan.reduce.splits) &&
+            std::int64_t{plan.launch.grid[1]} * tile.channels >= d.c_out &&
+            std::int64_t{plan.launch.grid[2]} * tile.channels >= d.c_in,
+        "%s", test::describe(d).c_str());
+  CHECK(plan.reduce.alpha_elements == (want_alpha ? d.c_in * d.c_out : 0) &&
+            plan.reduce.elements - plan.reduce.alpha_elements == (want_c ? d.diagonal() * 2 * d.dims : 0),
+        "%s", test::describe(d).c_str());
+  CHECK(p.stencil_channels == (want_c ? d.diagonal() : 0) && p.elements == plan.reduce.elements &&
+            p.alpha_elements == plan.reduce.alpha_elements,
+        "%s", test::describe(d).c_str());
+}
+
+long tiled = 0;  // plans that are not generic
+
+void check(const ConvDesc& d) {
+  for (const Operation operation : {Operation::forward, Operation::backward_data, Operation::backward_weight}) {
+    const std::size_t announced = cuda::most_workspace(operation, d);
+    for (const cuda::DeviceFacts& device : devices) {
+      for (const auto& [want_alpha, want_c] : {std::pair{true, true}, {true, false}, {false, true}}) {
+        for (const cuda::Choice choice : {cuda::Choice::all, cuda::Choice::generic}) {
+          const cuda::Plan plan = cuda::make_plan(operation, d, arguments_of(want_alpha, want_c), device, choice);
+          CHECK(plan.workspace_bytes <= announced, "%zu of %zu, %s", plan.workspace_bytes, announced,
+                test::describe(d).c_str());
+          CHECK(!std::holds_alternative<cuda::TooLargePlan>(plan.steps), "%s", test::describe(d).c_str());
+          if (const auto* apply = std::get_if<cuda::ApplyPlan>(&plan.steps)) {
+            check_launch(apply->launch, device, d);
+            check(*apply, d);
+          }
+          if (const auto* weight = std::get_if<cuda::WeightPlan>(&plan.steps)) {
+            if (weight->reduce.splits > 0) check_launch(weight->launch, device, d);
+            check_launch(weight->reduction, device, d);
+            check(*weight, d, want_alpha, want_c);
+          }
+          if (const auto* rows = std::get_if<cuda::RowsPlan>(&plan.steps)) {
+            check_launch(rows->launch, device, d);
+            check(*rows, d, device);
+          }
+          if (const auto* weight = std::get_if<cuda::RowsWeightPlan>(&plan.steps)) {
+            check_launch(weight->launch, device, d);
+            check_launch(weight->reduction, device, d);
+            check(*weight, d, device, want_alpha, want_c);
+          }
+          const bool generic = plan.steps.index() <= 3;
+          CHECK(choice == cuda::Choice::all || generic, "%s", test::describe(d).c_str());
+          tiled += generic ? 0 : 1;
+        }
+      }
+    }
+  }
+}
+
+ConvDesc square(DType dtype, std::int64_t batch, std::int64_t c_in, std::int64_t c_out, std::int64_t side) {
+  const std::int64_t extents[] = {side, side};
+  return leancore::compact_desc(dtype, 2, batch, c_in, c_out, extents);
+}
+
+bool is_wide(Operation operation, const ConvDesc& d) {
+  const cuda::Plan plan = cuda::make_plan(operation, d, arguments_of(true, true), devices[1], cuda::Choice::generic);
+  if (const auto* apply = std::get_if<cuda::ApplyPlan>(&plan.steps)) return apply->wide;
+  return std::get<cuda::WeightPlan>(plan.steps).wide;
+}
+
+// Around the limit of 32 bits, and far beyond.
+void check_large() {
+  const std::int64_t limit = std::int64_t{1} << 30;
+  for (const Operation operation : {Operation::forward, Operation::backward_data, Operation::backward_weight}) {
+    CHECK(!is_wide(operation, square(DType::f32, 64, 16, 16, 512)), "2^28 elements fit in 32 bits");
+    CHECK(is_wide(operation, square(DType::f16, 1 << 11, 16, 16, 512)), "2^33 elements do not fit in 32 bits");
+    ConvDesc sparse = square(DType::bf16, 2, 3, 3, 8);
+    for (const std::int64_t stride : {limit - 300, limit + 1, -(limit + 1), limit << 20}) {
+      sparse.x_strides[0] = stride;
+      CHECK(is_wide(operation, sparse) == (stride != limit - 300), "%ld", static_cast<long>(stride));
+      check(sparse);
+    }
+  }
+  for (const std::int64_t images : {std::int64_t{1}, std::int64_t{1} << 12, std::int64_t{1} << 24}) {
+    for (const std::int64_t channels : {1, 16, 512}) check(square(DType::f16, images, channels, channels, 512));
+  }
+  ConvDesc far = square(DType::f32, 1, 2, 2, 5);  // steps that leave the image from anywhere
+  far.stride[0] = far.dilation[1] = std::int64_t{1} << 62;
+  check(far);
+}
+
+// Partial results are cut by the shape: the workspace of a large layer stays small beside its arrays.
+void check_workspace() {
+  for (const auto& [channels, side] : {std::pair<int, int>{16, 512}, {64, 128}, {128, 64}, {512, 16}}) {
+    const std::size_t bytes =
+        cuda::most_workspace(Operation::backward_weight, square(DType::f32, 64, channels, channels, side));
+    CHECK(bytes > 0 && bytes <= (std::size_t{128} << 20), "%zu bytes", bytes);
+  }
+}
+
+// The layers of the paper's Figure 1 are run by tiled kernels where they have few enough channels.
+void check_layers() {
+  for (const auto& [channels, side] : {std::pair<int, int>{16, 512}, {32, 256}, {64, 128}, {128, 64}}) {
+    for (const DType dtype : {DType::f32, DType::f16, DType::bf16}) {
+      const ConvDesc d = square(dtype, 64, channels, channels, side);
+      check(d);
+      const cuda::Plan plan =
+          cuda::make_plan(Operation::forward, d, arguments_of(true, true), devices[1], cuda::Choice::all);
+      const bool tile = std::holds_alternative<cuda::RowsPlan>(plan.steps);
+      CHECK(tile == (dtype != DType::f32 || channels <= 64), "%s", test::describe(d).c_str());
+      const cuda::Plan weight =
+          cuda::make_plan(Operation::backward_weight, d, arguments_of(true, true), devices[1], cuda::Choice::all);
+      CHECK(std::holds_alternative<cuda::RowsWeightPlan>(weight.steps) == (dtype != DType::f32), "%s",
+            test::describe(d).c_str());
+      ConvDesc last = d;
+      leancore::set_channels_last(last);
+      check(last);
+      const cuda::Plan last_plan =
+          cuda::make_plan(Operation::backward_data, last, arguments_of(true, true), devices[1], cuda::Choice::all);
+      const auto* rows = std::get_if<cuda::RowsPlan>(&last_plan.steps);
+      CHECK(dtype == DType::f32 ? rows == nullptr : rows && cuda::rows_tiles[rows->tile].kind == cuda::RowsKind::last,
+            "%s", test::describe(last).c_str());
+    }
+  }
+}
+
+}  // namespace
+
+int main() {
+  test::Random random(41);
+  for (int round = 0; round < test::rounds(500); ++round) {
+    test::for_each_type([&]<typename T>() {
+      ConvDesc d = test::random_problem(random, test::dtype_of<T>, 1e7);
+      if (random.integer(0, 5) == 0) d.stencil = 0;
+      test::set_layout(d, static_cast<test::Layout>(random.integer(0, 2)), random);
+      check(d);
+    });
+  }
+  check_large();
+  check_workspace();
+  check_layers();
+  CHECK(tiled > 1000, "only %ld plans with tiled kernels", tiled);
+  return test::summary("cuda plan");
+}

@@ -1,0 +1,154 @@
+// Every tile of the row-marching kernels, on the shapes that lead it every way: rows side by side in a slot, strips,
+// several chunks, ragged channels and widths, unaligned memory, gaps between rows, channels and images; both
+// directions.
+#include <map>
+#include <optional>
+
+#include "../cpp/bounds.hpp"
+#include "launch.cuh"
+#include "support.hpp"
+#include "tiles.hpp"
+#include "topics.hpp"
+
+namespace {
+
+namespace cuda = leancore::detail::cuda;
+using leancore::Operation;
+
+std::map<int, int> cases;  // by tile
+
+// Strides with gaps that keep rows contiguous.
+void leave_gaps(std::int64_t* strides, std::int64_t channels, std::int64_t height, std::int64_t width,
+                std::int64_t gap) {
+  strides[3] = 1;
+  strides[2] = width + gap;
+  strides[1] = height * strides[2] + gap;
+  strides[0] = channels * strides[1] + 2 * gap;
+}
+
+// Runs one tile, whatever the plan would have chosen: only that tile is offered.
+template <typename T>
+void compare(int tile, leancore::ConvDesc d, std::int64_t shift, bool exact, test::Random& random) {
+  test::Arrays<T> in(d);
+  in.fill([&] { return exact ? static_cast<double>(random.integer(-4, 4)) : random.normal(); });
+  for (const Operation operation : {Operation::forward, Operation::backward_data}) {
+    test::Outputs<T> host(operation, d, test::GuardedMemory::Flush::to_end);
+    const test::DeviceArrays<T> from(in, shift), out(host, shift);
+    leancore::detail::Arguments a;
+    a.x = from.x.origin();
+    a.dy = from.y.origin();
+    a.alpha = from.alpha.origin();
+    a.c = from.c.origin();
+    a.bias = from.bias.origin();
+    a.y = out.y.origin();
+    a.dx = out.x.origin();
+    const std::optional<cuda::RowsPlan> plan = cuda::plan_tile(tile, operation, d, a);
+    CHECK(plan.has_value(), "%s %s", cuda::rows_tiles[tile].name, test::describe(d).c_str());
+    if (!plan) continue;
+    REQUIRE_CUDA(cuda::run(*plan, d.dtype, cuda::Call{a, nullptr, nullptr}));
+    REQUIRE_CUDA(cudaDeviceSynchronize());
+    (operation == Operation::forward ? out.y : out.x).download();
+    const std::vector<T> got = host.values();
+    if (exact) {
+      const std::vector<T> expected = test::compute(operation, d, in, true, test::forced("reference"));
+      CHECK(got == expected, "%s %s %s, %ld elements off", cuda::rows_tiles[tile].name,
+            leancore::operation_names[static_cast<int>(operation)], test::describe(d).c_str(),
+            static_cast<long>(shift));
+    } else {
+      test::Bounds(operation, d, in).check(cuda::rows_tiles[tile].name, operation, d, got, sizeof(T) == 2);
+    }
+    ++cases[tile];
+  }
+}
+
+// batch, c_in, c_out, height, width
+struct Shape {
+  std::int64_t batch, c_in, c_out, extents[2];
+};
+
+template <typename T>
+void check_rows(int tile, test::Random& random) {
+  const cuda::RowsTile& t = cuda::rows_tiles[tile];
+  const std::int64_t pixels = t.pixels, most = t.channels;
+  const Shape shapes[] = {
+      {1, most, most, {5, pixels}},                                     // one row fills the slot
+      {2, most - 3, most, {40, 8}},                                     // several rows side by side, several chunks
+      {1, most, std::min<std::int64_t>(most, 5), {3, 2 * pixels + 8}},  // strips
+      {1, 5, most, {34, pixels / 2 + 4}},                               // rows that do not fill the slot
+      {1, most, 3, {7, 13}},                                            // odd width
+      {2, most - 1, 7, {2, pixels + 6}},                                // strips, width even only
+      {1, 7, 11, {1, pixels + 1}},                                      // one row, strips, odd width
+      {3, 1, 1, {9, 1}},
+  };
+  for (const Shape& s : shapes) {
+    for (const std::int64_t gap : {0, 8, 3}) {
+      if (gap != 0 && random.integer(0, 2) != 0) continue;
+      leancore::ConvDesc d = leancore::compact_desc(test::dtype_of<T>, 2, s.batch, s.c_in, s.c_out, s.extents);
+      leave_gaps(d.x_strides, d.c_in, s.extents[0], s.extents[1], gap);
+      leave_gaps(d.y_strides, d.c_out, s.extents[0], s.extents[1], gap);
+      const std::int64_t shift = random.integer(0, 2) == 0 ? random.integer(1, 3) : 0;
+      compare<T>(tile, d, shift, random.integer(0, 2) != 0, random);
+    }
+  }
+  // A row of pixels is a 1-D problem.
+  const std::int64_t length[] = {pixels + 20};
+  compare<T>(tile, leancore::compact_desc(test::dtype_of<T>, 1, 2, most, most, length), 0, true, random);
+}
+
+template <typename T>
+void check_last(int tile, test::Random& random) {
+  const cuda::RowsTile& t = cuda::rows_tiles[tile];
+  const std::int64_t pixels = t.pixels, most = t.channels;
+  const Shape shapes[] = {
+      {1, most, most, {5, pixels}},        // one row fills the slot
+      {2, most - 8, most, {40, 7}},        // several rows side by side, several chunks
+      {1, most, 8, {3, 2 * pixels + 3}},   // strips
+      {1, 8, most, {34, pixels / 2 + 1}},  // rows that do not fill the slot
+      {2, most, most, {1, pixels + 1}},    // one row, strips
+      {1, 8, 8, {3, 2}},
+  };
+  for (const Shape& s : shapes) {
+    if (s.c_in == 0) continue;
+    leancore::ConvDesc d = leancore::compact_desc(test::dtype_of<T>, 2, s.batch, s.c_in, s.c_out, s.extents);
+    leancore::set_channels_last(d);
+    if (random.integer(0, 1) != 0) {  // a slice of the channels of a larger array
+      for (const int axis : {0, 2, 3}) d.x_strides[axis] += 8 * d.x_strides[axis] / d.c_in;
+    }
+    compare<T>(tile, d, random.integer(0, 2) == 0 ? 8 : 0, random.integer(0, 2) != 0, random);
+  }
+  const std::int64_t length[] = {pixels + 20};
+  leancore::ConvDesc row = leancore::compact_desc(test::dtype_of<T>, 1, 2, most, most, length);
+  leancore::set_channels_last(row);
+  compare<T>(tile, row, 0, true, random);
+}
+
+}  // namespace
+
+int test_cuda::rows() {
+  test::Random random(13);
+  int shared_bytes = 0;
+  REQUIRE_CUDA(cudaDeviceGetAttribute(&shared_bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, 0));
+  for (int tile = 0; tile < static_cast<int>(std::size(cuda::rows_tiles)); ++tile) {
+    const cuda::RowsTile& t = cuda::rows_tiles[tile];
+    if (t.shared_bytes > shared_bytes) {
+      std::printf("%s: not on this device, which has %d of %d bytes of shared memory\n", t.name, shared_bytes,
+                  t.shared_bytes);
+      continue;
+    }
+    switch (t.kind) {
+      case cuda::RowsKind::fma:
+        check_rows<float>(tile, random);
+        break;
+      case cuda::RowsKind::tensor:
+        check_rows<test::f16>(tile, random);
+        check_rows<test::bf16>(tile, random);
+        break;
+      case cuda::RowsKind::last:
+        check_last<test::f16>(tile, random);
+        check_last<test::bf16>(tile, random);
+        break;
+    }
+    std::printf("%s: %d cases\n", t.name, cases[tile]);
+  }
+  return test::summary("cuda rows");
+}

@@ -1,0 +1,88 @@
+// Every tile of the row-marching backward_weight, on the shapes that lead it every way: rows side by side in a slot,
+// strips, several chunks, several units to a split and splits to a result, several blocks of channels, ragged channels
+// and widths, unaligned memory; one of the gradients alone.
+#include <optional>
+
+#include "../cpp/bounds.hpp"
+#include "launch.cuh"
+#include "support.hpp"
+#include "tiles.hpp"
+#include "topics.hpp"
+
+namespace {
+
+namespace cuda = leancore::detail::cuda;
+constexpr auto operation = leancore::Operation::backward_weight;
+
+long cases = 0;
+
+// Runs one tile, whatever the plan would have chosen.
+template <typename T>
+void compare(int tile, const leancore::ConvDesc& d, std::int64_t shift, int unwanted, bool exact,
+             test::Random& random) {
+  test::Arrays<T> in(d);
+  in.fill([&] { return exact ? static_cast<double>(random.integer(-4, 4)) : random.normal(); });
+  test::Outputs<T> host(operation, d, test::GuardedMemory::Flush::to_end, unwanted);
+  const test::DeviceArrays<T> from(in, shift), out(host, 0);
+  leancore::detail::Arguments a;
+  a.x = from.x.origin();
+  a.dy = from.y.origin();
+  a.dalpha = unwanted & test::dalpha ? nullptr : out.alpha.origin();
+  a.dc = unwanted & test::dc ? nullptr : out.c.origin();
+  const std::optional<cuda::RowsWeightPlan> plan = cuda::plan_weight_tile(tile, d, a);
+  CHECK(plan.has_value(), "%s %s", cuda::weight_tiles[tile].name, test::describe(d).c_str());
+  if (!plan) return;
+  const test::DeviceMemory workspace(static_cast<std::size_t>(plan->reduce.splits * plan->reduce.elements) * 4);
+  REQUIRE_CUDA(cuda::run(*plan, d.dtype, cuda::Call{a, workspace.data(), nullptr}));
+  REQUIRE_CUDA(cudaDeviceSynchronize());
+  out.alpha.download();
+  out.c.download();
+  const std::vector<T> got = host.values();
+  if (exact) {
+    const std::vector<T> expected =
+        test::compute(operation, d, in, false, test::forced("reference"), test::GuardedMemory::Flush::to_end, unwanted);
+    CHECK(got == expected, "%s %s, %ld elements off, without %d", cuda::weight_tiles[tile].name,
+          test::describe(d).c_str(), static_cast<long>(shift), unwanted);
+  } else {
+    test::Bounds(operation, d, in).check(cuda::weight_tiles[tile].name, operation, d, got, sizeof(T) == 2);
+  }
+  ++cases;
+}
+
+template <typename T>
+void check_tile(int tile, test::Random& random) {
+  const cuda::WeightTileFacts& t = cuda::weight_tiles[tile];
+  const std::int64_t pixels = t.pixels, most = t.channels;
+  // batch, c_in, c_out, height, width
+  const std::int64_t shapes[][5] = {
+      {1, most, most, 3, pixels},           // one row fills the slot
+      {2, most - 3, most, 5, 8},            // several rows side by side
+      {1, 5, most - 1, 2, 2 * pixels + 8},  // strips
+      {1, 3, 9, 35, pixels},                // two chunks
+      {35, 2, 3, 1, pixels / 2},            // more images than a split has row-blocks
+      {1, most + 5, 2 * most, 2, 16},       // several blocks of channels
+      {1, most, 3, 7, 13},                  // odd width
+      {2, 7, most, 2, pixels + 6},          // strips, width even only
+      {3, 1, 1, 9, 1},
+  };
+  for (const auto& s : shapes) {
+    leancore::ConvDesc d = leancore::compact_desc(test::dtype_of<T>, 2, s[0], s[1], s[2], s + 3);
+    const std::int64_t shift = random.integer(0, 2) == 0 ? random.integer(1, 3) : 0;
+    const bool exact = random.integer(0, 2) != 0;
+    compare<T>(tile, d, shift, exact ? static_cast<int>(random.pick({0, 0, 2, 4})) : 0, exact, random);
+  }
+  const std::int64_t length[] = {pixels + 20};
+  compare<T>(tile, leancore::compact_desc(test::dtype_of<T>, 1, 2, most, most, length), 0, 0, true, random);
+}
+
+}  // namespace
+
+int test_cuda::rows_weight() {
+  test::Random random(14);
+  for (int tile = 0; tile < static_cast<int>(std::size(cuda::weight_tiles)); ++tile) {
+    check_tile<test::f16>(tile, random);
+    check_tile<test::bf16>(tile, random);
+  }
+  std::printf("%ld cases\n", cases);
+  return test::summary("cuda rows weight");
+}

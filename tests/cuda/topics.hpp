@@ -1,0 +1,14 @@
+// What test_cuda tests, by the name that it takes as its argument. One program, because kernels take long to compile.
+#pragma once
+
+namespace test_cuda {
+
+int exact();
+int bounds();
+int nonfinite();
+int rows();
+int rows_weight();
+int wide();
+int errors();
+
+}  // namespace test_cuda

@@ -1,0 +1,186 @@
+"""CUDA arrays: refused, with the reason, where there is no device; else computed on their framework's current stream.
+
+With the extension built on the emulated CUDA runtime, whose library the environment variable LEANCORE_CUDA_EMULATED
+names, the emulator's device memory is host memory: NumPy arrays there, dressed as CUDA arrays of a framework, take the
+place of those of a GPU.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+import weakref
+from typing import Any
+
+import numpy as np
+import pytest
+
+import leancore
+from helpers import DTYPES, Problem, Producer, geometries, integer_problem
+from leancore import arrays
+
+RUNTIME = os.environ.get("LEANCORE_CUDA_EMULATED")
+needs_emulation = pytest.mark.skipif(RUNTIME is None, reason="needs the extension on the emulated CUDA runtime")
+STREAM = 0x50
+
+
+@functools.cache
+def runtime() -> ctypes.CDLL:
+    assert RUNTIME is not None
+    return ctypes.CDLL(RUNTIME)
+
+
+def device_memory(array: np.ndarray, *, copy: bool) -> np.ndarray:
+    """Device memory like the array, which is dense; uninitialised if it is not a copy."""
+    memory = ctypes.c_void_p()
+    assert runtime().cudaMalloc(ctypes.byref(memory), ctypes.c_size_t(max(array.nbytes, 1))) == 0
+    weakref.finalize(array, runtime().cudaFree, memory)
+    if copy:
+        host = ctypes.c_void_p(array.ctypes.data)
+        assert runtime().cudaMemcpy(memory, host, ctypes.c_size_t(array.nbytes), 1) == 0
+    buffer = (ctypes.c_byte * array.nbytes).from_address(memory.value or 0)
+    return np.ndarray(array.shape, array.dtype, buffer, strides=array.strides)
+
+
+class OnDevice(Producer):
+    """An array that says it is on CUDA device 0; remembers the streams that its exports were asked for."""
+
+    def __init__(self, array: np.ndarray, *, copy: bool = True) -> None:
+        self.host = array  # keeps the device memory
+        dtype = {"dtype": (4, 16, 1)} if array.dtype.name == "bfloat16" else {}
+        on_device = device_memory(array, copy=copy) if RUNTIME is not None else array
+        super().__init__(on_device, says=(2, 0), device=(2, 0), **dtype)
+        self.streams: list[int | None] = []
+
+    def __dlpack__(self, *, stream: int | None = None, **keywords: Any) -> Any:
+        self.streams.append(stream)
+        return super().__dlpack__(**keywords)
+
+
+def like(x: OnDevice, shape: tuple[int, ...]) -> OnDevice:
+    return OnDevice(np.empty_like(x.array, shape=shape, subok=False), copy=False)
+
+
+def compact(x: OnDevice, shape: tuple[int, ...]) -> OnDevice:
+    return OnDevice(np.empty(shape, x.array.dtype), copy=False)
+
+
+@pytest.fixture
+def framework(monkeypatch: pytest.MonkeyPatch) -> None:
+    """OnDevice as arrays of a framework whose current stream is STREAM."""
+    monkeypatch.setitem(arrays._frameworks, OnDevice, arrays._Framework(like, compact, stream=lambda _: STREAM))
+
+
+def on_device(problem: Problem) -> Problem:
+    return problem.map(OnDevice)
+
+
+@pytest.mark.skipif(RUNTIME is not None, reason="there is a device, of a kind")
+@pytest.mark.usefixtures("framework")
+def test_without_a_device_the_message_says_what_is_missing() -> None:
+    p = on_device(integer_problem(1, 2, 2, (3, 4)))
+    status = leancore.cuda_status()
+    if not any(reason in status for reason in ("built without CUDA", "no CUDA driver", "no device")):
+        pytest.skip("there is a CUDA device")
+    with pytest.raises(RuntimeError, match="CUDA device 0, which this leancore cannot use") as caught:
+        leancore.forward(p.x, p.alpha, p.c)
+    assert status in str(caught.value)
+
+
+@needs_emulation
+@pytest.mark.usefixtures("framework")
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("spatial", [(9,), (5, 8), (4, 13), (3, 4, 5), (2, 2, 3, 4)])
+def test_results(dtype: Any, spatial: tuple[int, ...]) -> None:
+    for geometry in geometries(len(spatial)):
+        p = integer_problem(2, 5, 7, spatial, dtype=dtype, **geometry)
+        q = on_device(p)
+        y = leancore.forward(q.x, q.alpha, q.c, bias=q.bias, **p.geometry)
+        assert y.array.tobytes() == p.y().astype(dtype).tobytes()
+        dx = leancore.backward_data(q.dy, q.alpha, q.c, x_shape=p.x.shape, **p.geometry)
+        assert dx.array.tobytes() == p.dx().astype(dtype).tobytes()
+        gradients = leancore.backward(q.x, q.dy, q.alpha, q.c, **p.geometry)
+        for got, expected in zip(gradients, p.gradients(), strict=True):
+            assert got.array.tobytes() == expected.astype(dtype).tobytes()
+        for got, expected in zip(leancore.backward_weight(q.x, q.dy, **p.geometry), p.weights(), strict=True):
+            assert got.array.tobytes() == expected.astype(dtype).tobytes()
+
+
+@needs_emulation
+@pytest.mark.usefixtures("framework")
+def test_exports_are_asked_for_the_current_stream() -> None:
+    q = on_device(integer_problem(1, 3, 3, (4, 8)))
+    out = compact(q.x, q.dy.array.shape)
+    assert leancore.forward(q.x, q.alpha, q.c, bias=q.bias, out=out) is out
+    assert all(array.streams == [STREAM] for array in (q.x, q.alpha, q.c, q.bias, out))
+
+
+@needs_emulation
+@pytest.mark.usefixtures("framework")
+def test_channels_last_and_outputs_like_x() -> None:
+    p = integer_problem(2, 5, 5, (4, 6))
+    last = np.ascontiguousarray(p.x.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
+    q = on_device(p)
+    y = leancore.forward(OnDevice(last), q.alpha, q.c, bias=q.bias)
+    assert y.array.strides == last.strides
+    assert (y.array == p.y()).all()
+
+
+@needs_emulation
+def test_the_stream_must_be_known() -> None:
+    q = on_device(integer_problem(1, 2, 2, (3, 4)))
+    with pytest.raises(NotImplementedError, match="forward: x is a CUDA array of type OnDevice"):
+        leancore.forward(q.x, q.alpha, q.c, out=q.dy)
+
+
+@needs_emulation
+@pytest.mark.usefixtures("framework")
+def test_devices_do_not_mix() -> None:
+    p = integer_problem(1, 2, 2, (3, 4))
+    q = on_device(p)
+    with pytest.raises(ValueError, match="forward: alpha"):
+        leancore.forward(q.x, p.alpha, q.c)
+
+
+def cuda_tensors(problem: Problem) -> Any:
+    import torch
+
+    return [torch.from_numpy(a).cuda() for a in (problem.x, problem.alpha, problem.c, problem.bias, problem.dy)]
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_torch(channels_last: bool) -> None:
+    """On a real device: the layer and its gradients, on a stream of its own, equal those of the CPU on integers."""
+    torch = pytest.importorskip("torch")
+    if not torch.cuda.is_available():
+        pytest.skip("torch sees no CUDA device")
+    from leancore.torch import lean_conv
+
+    p = integer_problem(2, 16, 16, (12, 16))
+    with torch.cuda.stream(torch.cuda.Stream()):
+        x, alpha, c, bias, dy = cuda_tensors(p)
+        if channels_last:
+            x = x.to(memory_format=torch.channels_last)
+        leaves = [t.requires_grad_() for t in (x, alpha, c)]
+        y = lean_conv(x, alpha, c, bias)
+        gradients = torch.autograd.grad(y, leaves, dy)
+        torch.cuda.current_stream().synchronize()
+    assert (y.detach().cpu().numpy() == p.y()).all()
+    for got, expected in zip(gradients, p.gradients(), strict=True):
+        assert (got.cpu().numpy() == expected).all()
+
+
+@pytest.mark.cuda
+def test_torch_autocast() -> None:
+    torch = pytest.importorskip("torch")
+    if not torch.cuda.is_available():
+        pytest.skip("torch sees no CUDA device")
+    from leancore.torch import lean_conv
+
+    x, alpha, c, bias, _ = cuda_tensors(integer_problem(2, 16, 16, (12, 16)))
+    with torch.autocast("cuda", torch.bfloat16):
+        y = lean_conv(x, alpha, c, bias)
+    assert y.dtype is torch.bfloat16
+    assert (y == lean_conv(*(t.bfloat16() for t in (x, alpha, c, bias)))).all()

@@ -78,7 +78,7 @@ class ModuleWriter:
         sites = ",\n".join(f"  {{{_quote(f)}, {n}, {_quote(g)}, {k}, {_quote(op)}}}" for f, n, g, k, op in self._sites)
         lines += ["", "const SourceLine sites[] = {", sites or "{}", "};"]
         lines += [
-            f"const Kernel kernels[] = {{{', '.join(entries)}}};",
+            f"const Kernel kernels[] = {{{', '.join([*entries, '{}'])}}};",
             "const RegisterModule registered(kernels, variables);",
         ]
         return "\n".join([*lines, "}  // namespace", ""])

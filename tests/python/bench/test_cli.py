@@ -35,7 +35,7 @@ def blocked(tmp_path: Path, *modules: str) -> dict[str, str]:
 
 def run(*arguments: str, env: dict[str, str] | None = None, cwd: Path | None = None) -> Any:
     command = [sys.executable, "-m", "leancore", "bench", *arguments]
-    return subprocess.run(command, env=env, cwd=cwd, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, env=env, cwd=cwd, capture_output=True, text=True, timeout=600)
 
 
 def check_spread(spread: dict[str, Any]) -> None:
@@ -303,7 +303,7 @@ def test_without_torch(tmp_path: Path) -> None:
 
 def test_importing_the_benchmark_imports_no_torch() -> None:
     code = "import sys, leancore.bench.cli; sys.exit('torch' in sys.modules or 'matplotlib' in sys.modules)"
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=600)
 
 
 @pytest.mark.slow

@@ -146,7 +146,7 @@ def result_bytes(p: Problem) -> list[bytes]:
     return [a.tobytes() for a in (*arrays, *gradients)]
 
 
-def run_script(*arguments: object, timeout: float = 120, **environment: str) -> subprocess.CompletedProcess[str]:
+def run_script(*arguments: object, timeout: float = 600, **environment: str) -> subprocess.CompletedProcess[str]:
     """A fresh interpreter; the timeout is there to end a hang, nothing is measured."""
     return subprocess.run(
         [sys.executable, *map(str, arguments)],

@@ -265,8 +265,10 @@ def test_kill_at_any_moment_leaves_a_whole_checkpoint(tmp_path: Path) -> None:
     save(0)
     duration = time.perf_counter() - began
     rng = random.Random(0)
-    seen = set()
-    for turn in range(40):
+    seen: set[int] = set()
+    for turn in itertools.count():
+        if turn >= 40 and seen == {0, 1}:
+            break
         child = os.fork()
         if child == 0:
             try:
@@ -274,13 +276,12 @@ def test_kill_at_any_moment_leaves_a_whole_checkpoint(tmp_path: Path) -> None:
                     save(step % 2)
             finally:
                 os._exit(1)
-        time.sleep(rng.uniform(0, 3 * duration))
+        time.sleep(rng.uniform(0, 3 * duration) * max(1, turn - 40))  # on a machine that has become slower, ever longer
         os.kill(child, signal.SIGKILL)
         assert os.waitpid(child, 0)[1] == signal.SIGKILL
         weights, about = load_checkpoint(tmp_path / "last.json")
         assert equal(weights, models[about["model"]].state_dict())
         assert load_state(tmp_path / "last.json").tensors["n"] == about["model"]
         seen.add(about["model"])
-    assert seen == {0, 1}
     save_checkpoint(tmp_path, "last", models[0], {"model": 0})
     assert len(files(tmp_path)) == 2

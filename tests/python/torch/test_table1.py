@@ -373,3 +373,12 @@ def test_every_number_of_the_page_follows_from_its_csv_files(section: str) -> No
             samples = [1e3 * float(row["seconds"]) for row in times if row["model"] == line["system"]]
             low, middle, high = statistics.quantiles(samples, n=4, method="inclusive")
             assert line["ms a step, side by side"] == f"{middle:.0f} ({low:.0f}-{high:.0f})"
+
+
+def test_accuracies_of_both_initialisations_follow_from_their_csv_files() -> None:
+    rows = re.findall(r"^\| (\d+), .* \| ([\d.]+) \| \[CSV\]\((.*)\) \|$", PAGE.read_text(), re.M)
+    assert len(rows) == 3
+    for epochs, accuracy, link in rows:
+        with (PAGE.parent / link).open() as file:
+            last = list(csv.DictReader(file))[-1]
+        assert (last["epoch"], f"{100 * float(last['test_accuracy']):.2f}") == (epochs, accuracy)

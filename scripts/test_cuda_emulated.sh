@@ -10,7 +10,7 @@ if [ ! -x "$nvcc" ]; then
   echo "nvcc is neither on the PATH nor named by CUDACXX; nothing was tested" >&2
   exit 1
 fi
-build="${LEANCORE_BUILD:-build-cuda-emulation}"
+build="$(realpath -m "${LEANCORE_BUILD:-build-cuda-emulation}")"
 CUDACXX="$nvcc" cmake -S . -B "$build" -G Ninja -DLEANCORE_CUDA_EMULATION=ON -DLEANCORE_WERROR=ON
 cmake --build "$build" --target cuda_emulation_tests
 log="$build/cuda_emulation.log"
@@ -20,4 +20,12 @@ if grep -qE 'Not Run|Skipped|Disabled' "$log"; then
   echo "tests were left out" >&2
   exit 1
 fi
-echo "every emulated test ran, none was skipped; nothing of this has run on a GPU"
+
+# The Python functions on CUDA arrays, with an extension of its own that has the emulated kernels.
+CUDACXX="$nvcc" "$venv/bin/pip" install --quiet --upgrade --target "$build/python" -C build-dir="$build/extension" \
+  -C cmake.define.LEANCORE_CUDA_EMULATION=ON -C cmake.define.LEANCORE_BUILD_TESTS=OFF . pytest ml_dtypes
+emulation="$build/extension/tests/cuda_emulation"
+LD_LIBRARY_PATH="$emulation" LEANCORE_CUDA_EMULATED="$emulation/libcuda_emulation.so" PYTHONPATH="$build/python" \
+  "$venv/bin/python" -m pytest -q -m "not cuda" tests/python/test_cuda.py
+
+echo "every emulated test ran; nothing of this has run on a GPU"

@@ -1,8 +1,8 @@
 """CUDA arrays: refused, with the reason, where there is no device; else computed on their framework's current stream.
 
-With the extension built on the emulated CUDA runtime, whose library the environment variable LEANCORE_CUDA_EMULATED
-names, the emulator's device memory is host memory: NumPy arrays there, dressed as CUDA arrays of a framework, take the
-place of those of a GPU.
+scripts/test_cuda_emulated.sh runs them with an extension built on the emulated CUDA runtime, whose library the
+environment variable LEANCORE_CUDA_EMULATED names: its device memory, dressed as CUDA arrays of a framework, takes the
+place of that of a GPU.
 """
 
 from __future__ import annotations
@@ -21,36 +21,53 @@ from helpers import DTYPES, Problem, Producer, geometries, integer_problem
 from leancore import arrays
 
 RUNTIME = os.environ.get("LEANCORE_CUDA_EMULATED")
-needs_emulation = pytest.mark.skipif(RUNTIME is None, reason="needs the extension on the emulated CUDA runtime")
-STREAM = 0x50
+needs_emulation = pytest.mark.skipif(RUNTIME is None, reason="runs in scripts/test_cuda_emulated.sh, which needs nvcc")
 
 
 @functools.cache
 def runtime() -> ctypes.CDLL:
     assert RUNTIME is not None
-    return ctypes.CDLL(RUNTIME)
+    library = ctypes.CDLL(RUNTIME)
+    library.cuda_emulation_host_view.restype = ctypes.c_void_p
+    library.cuda_emulation_launches.restype = ctypes.c_size_t
+    return library
 
 
-def device_memory(array: np.ndarray, *, copy: bool) -> np.ndarray:
-    """Device memory like the array, which is dense; uninitialised if it is not a copy."""
-    memory = ctypes.c_void_p()
-    assert runtime().cudaMalloc(ctypes.byref(memory), ctypes.c_size_t(max(array.nbytes, 1))) == 0
-    weakref.finalize(array, runtime().cudaFree, memory)
-    if copy:
-        host = ctypes.c_void_p(array.ctypes.data)
-        assert runtime().cudaMemcpy(memory, host, ctypes.c_size_t(array.nbytes), 1) == 0
-    buffer = (ctypes.c_byte * array.nbytes).from_address(memory.value or 0)
-    return np.ndarray(array.shape, array.dtype, buffer, strides=array.strides)
+@functools.cache
+def stream() -> int:
+    """One that is not the default one; without the emulated runtime nothing will look at the number."""
+    if RUNTIME is None:
+        return 0x50
+    made = ctypes.c_void_p()
+    assert runtime().cudaStreamCreate(ctypes.byref(made)) == 0
+    return made.value or 0
+
+
+def launches() -> int:
+    """Kernels launched on the stream so far."""
+    return int(runtime().cuda_emulation_launches(ctypes.c_void_p(stream())))
 
 
 class OnDevice(Producer):
-    """An array that says it is on CUDA device 0; remembers the streams that its exports were asked for."""
+    """An array that says it is on CUDA device 0; remembers the streams that its exports were asked for.
+
+    `array` is the host's view of a copy in device memory, of the shape and strides of `array`, which is dense; without
+    a copy nothing has been written there. Without the emulated runtime it stays where it is.
+    """
 
     def __init__(self, array: np.ndarray, *, copy: bool = True) -> None:
-        self.host = array  # keeps the device memory
-        dtype = {"dtype": (4, 16, 1)} if array.dtype.name == "bfloat16" else {}
-        on_device = device_memory(array, copy=copy) if RUNTIME is not None else array
-        super().__init__(on_device, says=(2, 0), device=(2, 0), **dtype)
+        fields: dict[str, Any] = {"dtype": (4, 16, 1)} if array.dtype.name == "bfloat16" else {}
+        if RUNTIME is not None:
+            address = ctypes.c_void_p()
+            assert runtime().cudaMalloc(ctypes.byref(address), ctypes.c_size_t(max(array.nbytes, 1))) == 0
+            weakref.finalize(self, runtime().cudaFree, address)
+            if copy:
+                host = ctypes.c_void_p(array.ctypes.data)
+                assert runtime().cudaMemcpy(address, host, ctypes.c_size_t(array.nbytes), 1) == 0
+            fields["data"] = address.value
+            view = (ctypes.c_byte * array.nbytes).from_address(runtime().cuda_emulation_host_view(address))
+            array = np.ndarray(array.shape, array.dtype, view, strides=array.strides)
+        super().__init__(array, says=(2, 0), device=(2, 0), **fields)
         self.streams: list[int | None] = []
 
     def __dlpack__(self, *, stream: int | None = None, **keywords: Any) -> Any:
@@ -68,15 +85,15 @@ def compact(x: OnDevice, shape: tuple[int, ...]) -> OnDevice:
 
 @pytest.fixture
 def framework(monkeypatch: pytest.MonkeyPatch) -> None:
-    """OnDevice as arrays of a framework whose current stream is STREAM."""
-    monkeypatch.setitem(arrays._frameworks, OnDevice, arrays._Framework(like, compact, stream=lambda _: STREAM))
+    """OnDevice as arrays of a framework whose current stream is stream()."""
+    monkeypatch.setitem(arrays._frameworks, OnDevice, arrays._Framework(like, compact, stream=lambda _: stream()))
 
 
 def on_device(problem: Problem) -> Problem:
     return problem.map(OnDevice)
 
 
-@pytest.mark.skipif(RUNTIME is not None, reason="there is a device, of a kind")
+@pytest.mark.skipif(RUNTIME is not None, reason="the emulated runtime has a device")
 @pytest.mark.usefixtures("framework")
 def test_without_a_device_the_message_says_what_is_missing() -> None:
     p = on_device(integer_problem(1, 2, 2, (3, 4)))
@@ -109,11 +126,13 @@ def test_results(dtype: Any, spatial: tuple[int, ...]) -> None:
 
 @needs_emulation
 @pytest.mark.usefixtures("framework")
-def test_exports_are_asked_for_the_current_stream() -> None:
+def test_all_is_done_on_the_current_stream() -> None:
     q = on_device(integer_problem(1, 3, 3, (4, 8)))
     out = compact(q.x, q.dy.array.shape)
+    before = launches()
     assert leancore.forward(q.x, q.alpha, q.c, bias=q.bias, out=out) is out
-    assert all(array.streams == [STREAM] for array in (q.x, q.alpha, q.c, q.bias, out))
+    assert launches() == before + 1
+    assert all(array.streams == [stream()] for array in (q.x, q.alpha, q.c, q.bias, out))
 
 
 @needs_emulation

@@ -63,6 +63,13 @@ constinit const Implementation best = {"cuda",
                                        supports,
                                        workspace_bytes,
                                        run_plan<Choice::all>};
+constinit const Implementation tf32 = {"cuda_tf32",
+                                       "as cuda, but fp32 with factors rounded to 11 bits where tensor cores take them",
+                                       DeviceType::cuda,
+                                       available,
+                                       supports,
+                                       workspace_bytes,
+                                       run_plan<Choice::tf32>};
 constinit const Implementation generic = {"cuda_generic",
                                           "CUDA, any strides, stride and dilation; the oracle of the others",
                                           DeviceType::cuda,
@@ -71,7 +78,7 @@ constinit const Implementation generic = {"cuda_generic",
                                           workspace_bytes,
                                           run_plan<Choice::generic>};
 
-constexpr const Implementation* list[] = {&best, &generic};
+constexpr const Implementation* list[] = {&best, &tf32, &generic};
 
 }  // namespace
 }  // namespace cuda

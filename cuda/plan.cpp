@@ -337,27 +337,52 @@ std::optional<RowsPlan> plan_rows(int tile_index, Operation operation, const Row
   return rows;
 }
 
-// bf16 on tensor cores needs compute capability 8.0.
+// Tensor cores know bf16 and TF32 from compute capability 8.0 on.
 bool runs_on(const RowsTile& tile, DType dtype, const DeviceFacts& device) {
-  const bool type = tile.kind == RowsKind::fma
-                        ? dtype == DType::f32
-                        : dtype == DType::f16 || (dtype == DType::bf16 && device.architecture >= 80);
+  const bool bf16_and_tf32 = device.architecture >= 80;
+  bool type = false;
+  switch (tile.kind) {
+    case RowsKind::fma:
+      type = dtype == DType::f32;
+      break;
+    case RowsKind::tf32x3:
+    case RowsKind::tf32:
+      type = dtype == DType::f32 && bf16_and_tf32;
+      break;
+    case RowsKind::tensor:
+    case RowsKind::last:
+      type = dtype == DType::f16 || (dtype == DType::bf16 && bf16_and_tf32);
+      break;
+  }
   return type && static_cast<std::size_t>(tile.shared_bytes) <= device.shared_bytes_per_block;
 }
 
+// By the peaks of the data sheets, memory binds fp32 on the ordinary multipliers up to 32 channels everywhere. Up to 64
+// it does, or nearly, where tensor cores do TF32 no faster than those do fp32: everywhere but in data centres.
+RowsKind rows_kind(DType dtype, bool channels_last, std::int32_t channels, const DeviceFacts& device, Choice choice) {
+  if (channels_last) return RowsKind::last;
+  if (dtype != DType::f32) return RowsKind::tensor;
+  const int architecture = device.architecture;
+  if (architecture < 80 || channels <= 32) return RowsKind::fma;
+  if (choice == Choice::tf32) return RowsKind::tf32;
+  const bool fast_tf32 = architecture == 80 || architecture == 90 || architecture == 100 || architecture == 103;
+  return channels > 64 || fast_tf32 ? RowsKind::tf32x3 : RowsKind::fma;
+}
+
 // The tile of the fewest channels that wastes least of its slots, the first of equals; nothing where none is any good.
-std::optional<RowsPlan> choose_rows(Operation operation, ConvDesc d, const Arguments& a, const DeviceFacts& device) {
+std::optional<RowsPlan> choose_rows(Operation operation, ConvDesc d, const Arguments& a, const DeviceFacts& device,
+                                    Choice choice) {
   const Shapes shapes(d);
   const bool adjoint = operation == Operation::backward_data;
   const std::optional<RowsProblem> problem = rows_problem(d, adjoint ? a.dx : a.x, adjoint ? a.dy : a.y);
   if (!problem) return {};
   const std::int32_t channels = (adjoint ? problem->y : problem->x).channels;
+  const RowsKind kind = rows_kind(d.dtype, problem->channels_last, channels, device, choice);
   double most_useful = least_useful;
   int best = -1;
   for (int i = 0; i < static_cast<int>(std::size(rows_tiles)); ++i) {
     const RowsTile& tile = rows_tiles[i];
-    if (tile.channels < channels || !runs_on(tile, d.dtype, device)) continue;
-    if (problem->channels_last != (tile.kind == RowsKind::last)) continue;
+    if (tile.kind != kind || tile.channels < channels || !runs_on(tile, d.dtype, device)) continue;
     if (best >= 0 && tile.channels > rows_tiles[best].channels) break;
     const double share = useful(cut_rows(*problem, tile.pixels), tile.pixels);
     if (share <= most_useful) continue;
@@ -443,7 +468,7 @@ Plan make_plan(Operation operation, const ConvDesc& desc, const Arguments& argum
     return plan;
   }
   const std::optional<RowsPlan> rows =
-      choice == Choice::generic ? std::nullopt : choose_rows(operation, d, arguments, device);
+      choice == Choice::generic ? std::nullopt : choose_rows(operation, d, arguments, device, choice);
   if (rows) {
     plan.steps = *rows;
   } else {

@@ -75,8 +75,8 @@ struct Plan {
   std::variant<EmptyPlan, TooLargePlan, ApplyPlan, WeightPlan, RowsPlan, RowsWeightPlan> steps;
 };
 
-// Which kernels a plan may choose from.
-enum class Choice { all, generic };
+// Which kernels a plan may choose from; `tf32`: those that round factors of fp32 to TF32 rather than others.
+enum class Choice { all, tf32, generic };
 
 // Of validated arguments; `operation` is not `backward`, which the dispatcher takes apart.
 Plan make_plan(Operation operation, const ConvDesc& desc, const Arguments& arguments, const DeviceFacts& device,

@@ -107,4 +107,32 @@ __device__ __forceinline__ void multiply_add(float (&sum)[4], const std::uint32_
 #endif
 }
 
+// ---- the same of TF32 numbers -------------------------------------------------------------------------------------
+//
+// TF32: fp32 with 11 significant bits. The lower 13 bits of a word are ignored.
+
+// The nearest; ties away from zero. NaN stays NaN.
+__device__ __forceinline__ std::uint32_t round_to_tf32(float x) {
+  std::uint32_t rounded = 0;
+#if LEANCORE_SM80
+  asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(rounded) : "f"(x));
+#endif
+  return rounded;
+}
+
+// sum (16 x 8) += a (16 x 8) b (8 x 8), by a warp, with sum as above and
+//
+//   a[0] (g, t)   a[1] (g + 8, t)   a[2] (g, t + 4)   a[3] (g + 8, t + 4)   b0 (t, g)   b1 (t + 4, g)
+__device__ __forceinline__ void multiply_add_tf32(float (&sum)[4], const std::uint32_t (&a)[4], std::uint32_t b0,
+                                                  std::uint32_t b1) {
+#if LEANCORE_SM80
+  asm volatile(
+      "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+      : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+#elif defined(__CUDA_ARCH__)
+  __trap();
+#endif
+}
+
 }  // namespace leancore::detail::cuda

@@ -16,6 +16,9 @@ cudaError_t run(const RowsPlan& plan, DType dtype, const Call& call) {
   switch (rows_tiles[plan.tile].kind) {
     case RowsKind::fma:
       return launch_fma(plan, parameters, call.stream);
+    case RowsKind::tf32x3:
+    case RowsKind::tf32:
+      return launch_tf32(plan, parameters, call.stream);
     case RowsKind::last:
       return launch_last(plan, dtype, parameters, call.stream);
     case RowsKind::tensor:

@@ -143,6 +143,7 @@ struct PieceOfRow {
   int row;                      // in the row-block; out of reach where there is no such pixel
   int column;                   // in the image
 
+  PieceOfRow() = default;
   __device__ PieceOfRow(const RowsCut& cut, const RowsUnit& unit, int pixel, int element) {
     constexpr int never = 1 << 29;
     const int in_block = pixel / cut.slot_row, used = cut.rows_per_block * cut.slot_row;
@@ -155,6 +156,58 @@ struct PieceOfRow {
     row = exists && column < cut.width ? in_block : never;
   }
 };
+
+// ---- fp32: pieces of 4 pixels of a channel -------------------------------------------------------------------------
+
+__device__ __forceinline__ float4 load_piece(const unsigned char* from) {
+  return *reinterpret_cast<const float4*>(from);
+}
+__device__ __forceinline__ float load_pixel(const unsigned char* from) {
+  return *reinterpret_cast<const float*>(from);
+}
+
+// The taps of a thread block's output channels to shared memory, 4 floats each; channels without a stencil get zeros.
+template <int outputs, int threads>
+__device__ __forceinline__ void load_taps(float* c, const RowsParameters& p, int first_output, int thread) {
+  for (int i = thread; i < outputs * 4; i += threads) {
+    const int o = first_output + i / 4;
+    const std::int64_t tap = i % 4 == 0 ? p.c_tap[0] : i % 4 == 1 ? p.c_tap[1] : i % 4 == 2 ? p.c_tap[2] : p.c_tap[3];
+    c[i] = o < p.stencil_channels ? static_cast<const float*>(p.c)[o * p.c_channel + tap] : 0.0f;
+  }
+}
+
+// Adds the stencil of a channel to one of its pieces, by column; neighbours outside the image are not multiplied. The
+// addresses are those of the piece and of the ones in the rows above and below.
+template <int copy_bytes>
+__device__ __forceinline__ void add_stencil(float (&sum)[4], const float4& taps, const unsigned char* current,
+                                            const unsigned char* above, bool has_above, const unsigned char* below,
+                                            bool has_below, int column, int width) {
+  const float4 centre = load_piece(current), up = load_piece(above), down = load_piece(below);
+  const float x[6] = {load_pixel(current - 4), centre.x, centre.y, centre.z, centre.w, load_pixel(current + 16)};
+  const float u[4] = {up.x, up.y, up.z, up.w}, d[4] = {down.x, down.y, down.z, down.w};
+#pragma unroll
+  for (int e = 0; e < 4; ++e) {
+    const bool has_left = e > 0 || column > 0;
+    const bool has_right = copy_bytes == 16 && e < 3 ? true : column + e + 1 < width;
+    if (has_above) sum[e] += taps.x * u[e];
+    if (has_left) sum[e] += taps.y * x[e];
+    if (has_right) sum[e] += taps.z * x[e + 2];
+    if (has_below) sum[e] += taps.w * d[e];
+  }
+}
+
+// Writes a piece, of which so many pixels exist.
+template <int copy_bytes>
+__device__ __forceinline__ void store_piece(float* to, const float (&sum)[4], int pixels) {
+  if constexpr (copy_bytes == 16) {
+    *reinterpret_cast<float4*>(to) = make_float4(sum[0], sum[1], sum[2], sum[3]);
+  } else {
+#pragma unroll
+    for (int e = 0; e < 4; ++e) {
+      if (e < pixels) to[e] = sum[e];
+    }
+  }
+}
 
 // ---- 16-bit elements as bits --------------------------------------------------------------------------------------
 

@@ -9,13 +9,6 @@
 
 namespace leancore::detail::cuda {
 
-__device__ __forceinline__ float4 load_piece(const unsigned char* from) {
-  return *reinterpret_cast<const float4*>(from);
-}
-__device__ __forceinline__ float load_pixel(const unsigned char* from) {
-  return *reinterpret_cast<const float*>(from);
-}
-
 template <typename Tile, int copy_bytes>
 __global__ void __launch_bounds__(Tile::threads, 1) rows_fma(const RowsParameters p) {
   using Ring = typename Tile::Ring;
@@ -34,11 +27,7 @@ __global__ void __launch_bounds__(Tile::threads, 1) rows_fma(const RowsParameter
     const bool exists = o < p.out.channels && k < p.in.channels;
     alpha[i] = exists ? static_cast<const float*>(p.alpha)[o * p.alpha_out + k * p.alpha_in] : 0.0f;
   }
-  for (int i = thread; i < Tile::block_outputs * 4; i += Tile::threads) {
-    const int o = first_output + i / 4;
-    const std::int64_t tap = i % 4 == 0 ? p.c_tap[0] : i % 4 == 1 ? p.c_tap[1] : i % 4 == 2 ? p.c_tap[2] : p.c_tap[3];
-    c[i] = o < p.stencil_channels ? static_cast<const float*>(p.c)[o * p.c_channel + tap] : 0.0f;
-  }
+  load_taps<Tile::block_outputs, Tile::threads>(c, p, first_output, thread);
   Loader::clear(shared, p.in.channels, thread);
   __syncthreads();
 
@@ -83,33 +72,13 @@ __global__ void __launch_bounds__(Tile::threads, 1) rows_fma(const RowsParameter
       const int channel = team_output + o;
       if (channel < p.stencil_channels) {  // the same for the whole team
         const float4 taps = *reinterpret_cast<const float4*>(c + (team * Tile::outputs + o) * 4);
-        const float4 centre = load_piece(current + offset + channel * Ring::pitch);
-        const float4 up = load_piece(at_above + channel * Ring::pitch),
-                     down = load_piece(at_below + channel * Ring::pitch);
-        const float left = load_pixel(current + offset + channel * Ring::pitch - 4);
-        const float right = load_pixel(current + offset + channel * Ring::pitch + 16);
-        const float x[6] = {left, centre.x, centre.y, centre.z, centre.w, right};
-        const float u[4] = {up.x, up.y, up.z, up.w}, d[4] = {down.x, down.y, down.z, down.w};
-#pragma unroll
-        for (int e = 0; e < 4; ++e) {
-          const bool has_left = e > 0 || piece.column > 0;
-          const bool has_right = copy_bytes == 16 && e < 3 ? true : piece.column + e + 1 < p.cut.width;
-          if (has_above) sum[o][e] += taps.x * u[e];
-          if (has_left) sum[o][e] += taps.y * x[e];
-          if (has_right) sum[o][e] += taps.z * x[e + 2];
-          if (has_below) sum[o][e] += taps.w * d[e];
-        }
+        const int at = channel * Ring::pitch;
+        add_stencil<copy_bytes>(sum[o], taps, current + offset + at, at_above + at, has_above, at_below + at, has_below,
+                                piece.column, p.cut.width);
       }
       if (row < unit.last_row && channel < p.out.channels) {
-        float* to = out + o * p.out.channel + row * p.out.row + piece.column;
-        if constexpr (copy_bytes == 16) {
-          *reinterpret_cast<float4*>(to) = make_float4(sum[o][0], sum[o][1], sum[o][2], sum[o][3]);
-        } else {
-#pragma unroll
-          for (int e = 0; e < 4; ++e) {
-            if (piece.column + e < p.cut.width) to[e] = sum[o][e];
-          }
-        }
+        store_piece<copy_bytes>(out + o * p.out.channel + row * p.out.row + piece.column, sum[o],
+                                p.cut.width - piece.column);
       }
     }
   };

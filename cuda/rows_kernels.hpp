@@ -7,8 +7,9 @@
 
 namespace leancore::detail::cuda {
 
-// rows_fma.cu, rows_tensor_f16.cu, rows_tensor_bf16.cu
+// rows_fma.cu, rows_tf32.cu, rows_tensor_f16.cu, rows_tensor_bf16.cu
 cudaError_t launch_fma(const RowsPlan& plan, const RowsParameters& parameters, cudaStream_t stream);
+cudaError_t launch_tf32(const RowsPlan& plan, const RowsParameters& parameters, cudaStream_t stream);
 cudaError_t launch_tensor_f16(const RowsPlan& plan, const RowsParameters& parameters, cudaStream_t stream);
 cudaError_t launch_tensor_bf16(const RowsPlan& plan, const RowsParameters& parameters, cudaStream_t stream);
 

@@ -51,6 +51,26 @@ struct FmaTile {
   static_assert(outputs % 4 == 0 && threads % 32 == 0);
 };
 
+// rows_tf32.cuh
+template <int products_, int k_blocks_, int m_tiles_, int warps_out_, int warps_across_, int pixels_, int ahead_>
+struct Tf32Tile {
+  static constexpr int products = products_;          // of TF32 numbers, for one of fp32: 3, or 1
+  static constexpr int k_blocks = k_blocks_;          // of 8 channels of `in`, at most
+  static constexpr int m_tiles = m_tiles_;            // of 16 channels of `out` of a warp
+  static constexpr int warps_out = warps_out_;        // over channels of `out`
+  static constexpr int warps_across = warps_across_;  // over pixels
+  static constexpr int pixels = pixels_;              // of a slot
+  static constexpr int ahead = ahead_;
+
+  static constexpr int channels = 8 * k_blocks;
+  using Ring = RowRing<4, channels, pixels, 3 + ahead>;
+  static constexpr int threads = 32 * warps_out * warps_across;
+  static constexpr int block_outputs = 16 * m_tiles * warps_out;
+  static constexpr int groups = pixels / (32 * warps_across);  // of 32 pixels, of a warp
+  static constexpr int c_offset = Ring::bytes, shared_bytes = c_offset + block_outputs * 16;
+  static_assert((products == 1 || products == 3) && pixels % (32 * warps_across) == 0);
+};
+
 // rows_tensor.cuh
 template <int k_blocks_, int m_tiles_, int warps_out_, int warps_across_, int pixels_, int ahead_>
 struct TensorTile {
@@ -128,6 +148,8 @@ struct WeightTile {
 // The tiles of kernels.def as the plan sees them, in its order.
 enum class RowsKind {
   fma,     // fp32, contiguous rows
+  tf32x3,  // the same as three products of TF32 numbers for each of fp32
+  tf32,    // the same as one, less precise
   tensor,  // 16-bit, contiguous rows
   last,    // 16-bit, contiguous channels
 };
@@ -145,6 +167,8 @@ constexpr RowsTile rows_tile(const char* name, RowsKind kind) {
 }
 inline constexpr RowsTile rows_tiles[] = {
 #define LEANCORE_ROWS_FMA(name, ...) rows_tile<FmaTile<__VA_ARGS__>>(#name, RowsKind::fma),
+#define LEANCORE_ROWS_TF32(name, products, ...) \
+  rows_tile<Tf32Tile<products, __VA_ARGS__>>(#name, products == 3 ? RowsKind::tf32x3 : RowsKind::tf32),
 #define LEANCORE_ROWS_TENSOR(name, ...) rows_tile<TensorTile<__VA_ARGS__>>(#name, RowsKind::tensor),
 #define LEANCORE_ROWS_LAST(name, ...) rows_tile<LastTile<__VA_ARGS__>>(#name, RowsKind::last),
 #include "kernels.def"

@@ -60,9 +60,12 @@ double draw(Data data, Random& random) {
   std::abort();
 }
 
+// Without stencil and bias, what is left are the products with alpha.
+enum class Terms { all, products_with_alpha };
+
 template <typename T>
 std::vector<double> reference_in_double(leancore::Operation operation, const leancore::ConvDesc& d, const Arrays<T>& in,
-                                        bool absolute) {
+                                        bool absolute, Terms which = Terms::all) {
   leancore::ConvDesc wide = d;
   wide.dtype = leancore::DType::f64;
   Arrays<double> arrays(wide);
@@ -79,7 +82,8 @@ std::vector<double> reference_in_double(leancore::Operation operation, const lea
   copy(in.alpha, arrays.alpha);
   copy(in.c, arrays.c);
   copy(in.bias, arrays.bias);
-  return compute(operation, wide, arrays, true, forced("reference"));
+  if (which == Terms::products_with_alpha) arrays.c.each([](double& element) { element = 0; });
+  return compute(operation, wide, arrays, which == Terms::all, forced("reference"));
 }
 
 inline double worst_fraction =
@@ -121,25 +125,47 @@ class Bounds {
   template <typename T>
   void check(const char* who, leancore::Operation operation, const leancore::ConvDesc& d, const std::vector<T>& result,
              bool tensor_cores = false) const {
+    compare(who, operation, d, result, [&](std::size_t i, double u, double tiny) {
+      const double sure = (terms_[i] + 1) * u * sizes_[i] + tiny;
+      const double likely = 2 * std::sqrt(terms_[i] + 1) * u * sizes_[i] + tiny;
+      const double cut_off = (terms_[i] / 4 + 12) * u * sizes_[i] + tiny;
+      if (sizeof(T) > 2 && sure > 0) {
+        worst_fraction = std::max(worst_fraction, std::abs(static_cast<double>(result[i]) - exact_[i]) / sure);
+      }
+      return tensor_cores ? std::max(sure, cut_off) : std::min(sure, likely);
+    });
+  }
+
+  // The same of a forward or backward_data whose products with alpha are sums of products of TF32 numbers on tensor
+  // cores: three each, or one with factors rounded to TF32. See docs/numerics.md.
+  void check_tf32(const char* who, leancore::Operation operation, const leancore::ConvDesc& d, const Arrays<float>& in,
+                  const std::vector<float>& result, int products) const {
+    const std::vector<double> rounded =
+        reference_in_double(operation, d, in, true, Terms::products_with_alpha);  // the sums of their absolute values
+    compare(who, operation, d, result, [&](std::size_t i, double u, double tiny) {
+      const double cut_off = (terms_[i] / 2 + 16) * u * sizes_[i] + tiny;
+      return products == 3 ? cut_off : cut_off + (0x1p-10 + 0x1p-22) * rounded[i];
+    });
+  }
+
+ private:
+  // `bound(i, u, tiny)`: of element i.
+  template <typename T, typename Bound>
+  void compare(const char* who, leancore::Operation operation, const leancore::ConvDesc& d,
+               const std::vector<T>& result, Bound bound) const {
     constexpr bool wide = std::is_same_v<T, double>;
     constexpr double u = std::numeric_limits<Accumulator<T>>::epsilon() / 2.0 * (wide ? 2 : 1);
     CHECK(result.size() == terms_.size(), "%zu results, %zu counts of terms", result.size(), terms_.size());
     for (std::size_t i = 0; i < result.size(); ++i) {
       const auto got = static_cast<double>(result[i]);
       const double tiny = terms_[i] * static_cast<double>(std::numeric_limits<Accumulator<T>>::denorm_min());
-      const double sure = (terms_[i] + 1) * u * sizes_[i] + tiny;
-      const double likely = 2 * std::sqrt(terms_[i] + 1) * u * sizes_[i] + tiny;
-      const double cut_off = (terms_[i] / 4 + 12) * u * sizes_[i] + tiny;
-      const double bound = tensor_cores ? std::max(sure, cut_off) : std::min(sure, likely);
-      const auto lowest = static_cast<double>(T(exact_[i] - bound)),
-                 highest = static_cast<double>(T(exact_[i] + bound));
+      const double off = bound(i, u, tiny);
+      const auto lowest = static_cast<double>(T(exact_[i] - off)), highest = static_cast<double>(T(exact_[i] + off));
       CHECK(lowest <= got && got <= highest, "%s %s element %zu: %.9g, expected %.9g to %.9g, %s", who,
             leancore::operation_names[static_cast<int>(operation)], i, got, lowest, highest, describe(d).c_str());
-      if (sizeof(T) > 2 && sure > 0) worst_fraction = std::max(worst_fraction, std::abs(got - exact_[i]) / sure);
     }
   }
 
- private:
   std::vector<double> exact_, sizes_, terms_;
 };
 

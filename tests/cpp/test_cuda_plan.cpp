@@ -2,6 +2,8 @@
 // and every position once, count in 32 bits only where that is enough, and ask for no more workspace than announced.
 #include "plan.hpp"
 
+#include <optional>
+
 #include "support.hpp"
 #include "tiles.hpp"
 
@@ -130,10 +132,22 @@ void check(const cuda::RowsPlan& plan, const ConvDesc& d, const cuda::DeviceFact
             std::int64_t{plan.launch.grid[1]} * tile.block_outputs >= p.out.channels,
         "%s %s", tile.name, test::describe(d).c_str());
   CHECK(plan.launch.grid[0] == d.batch * p.cut.strips * p.cut.chunks, "%s", test::describe(d).c_str());
-  CHECK(tile.kind == cuda::RowsKind::fma
-            ? d.dtype == DType::f32
-            : d.dtype == DType::f16 || (d.dtype == DType::bf16 && device.architecture >= 80),
-        "%s on %d, %s", tile.name, device.architecture, test::describe(d).c_str());
+  const bool ampere = device.architecture >= 80;
+  bool runs = false;
+  switch (tile.kind) {
+    case cuda::RowsKind::fma:
+      runs = d.dtype == DType::f32;
+      break;
+    case cuda::RowsKind::tf32x3:
+    case cuda::RowsKind::tf32:
+      runs = d.dtype == DType::f32 && ampere;
+      break;
+    case cuda::RowsKind::tensor:
+    case cuda::RowsKind::last:
+      runs = d.dtype == DType::f16 || (d.dtype == DType::bf16 && ampere);
+      break;
+  }
+  CHECK(runs, "%s on %d, %s", tile.name, device.architecture, test::describe(d).c_str());
 }
 
 void check(const cuda::RowsWeightPlan& plan, const ConvDesc& d, const cuda::DeviceFacts& device, bool want_alpha,
@@ -167,7 +181,7 @@ void check(const ConvDesc& d) {
     const std::size_t announced = cuda::most_workspace(operation, d);
     for (const cuda::DeviceFacts& device : devices) {
       for (const auto& [want_alpha, want_c] : {std::pair{true, true}, {true, false}, {false, true}}) {
-        for (const cuda::Choice choice : {cuda::Choice::all, cuda::Choice::generic}) {
+        for (const cuda::Choice choice : {cuda::Choice::all, cuda::Choice::tf32, cuda::Choice::generic}) {
           const cuda::Plan plan = cuda::make_plan(operation, d, arguments_of(want_alpha, want_c), device, choice);
           CHECK(plan.workspace_bytes <= announced, "%zu of %zu, %s", plan.workspace_bytes, announced,
                 test::describe(d).c_str());
@@ -184,6 +198,9 @@ void check(const ConvDesc& d) {
           if (const auto* rows = std::get_if<cuda::RowsPlan>(&plan.steps)) {
             check_launch(rows->launch, device, d);
             check(*rows, d, device);
+            // Precision is given up only where it was asked for.
+            CHECK(choice == cuda::Choice::tf32 || cuda::rows_tiles[rows->tile].kind != cuda::RowsKind::tf32, "%s",
+                  test::describe(d).c_str());
           }
           if (const auto* weight = std::get_if<cuda::RowsWeightPlan>(&plan.steps)) {
             check_launch(weight->launch, device, d);
@@ -191,7 +208,7 @@ void check(const ConvDesc& d) {
             check(*weight, d, device, want_alpha, want_c);
           }
           const bool generic = plan.steps.index() <= 3;
-          CHECK(choice == cuda::Choice::all || generic, "%s", test::describe(d).c_str());
+          CHECK(choice != cuda::Choice::generic || generic, "%s", test::describe(d).c_str());
           tiled += generic ? 0 : 1;
         }
       }
@@ -240,6 +257,48 @@ void check_workspace() {
   }
 }
 
+// The kind of tile that a call gets; nothing where it is run by the generic kernels.
+std::optional<cuda::RowsKind> kind_of(const ConvDesc& d, const cuda::DeviceFacts& device, cuda::Choice choice) {
+  for (const Operation operation : {Operation::backward_data, Operation::forward}) {
+    const cuda::Plan plan = cuda::make_plan(operation, d, arguments_of(true, true), device, choice);
+    const auto* rows = std::get_if<cuda::RowsPlan>(&plan.steps);
+    if (rows == nullptr) return {};
+    if (operation == Operation::forward) return cuda::rows_tiles[rows->tile].kind;
+  }
+  return {};
+}
+
+// fp32 by channels and architecture: tensor cores where they are faster, TF32 alone where it is asked for.
+void check_fp32() {
+  using enum cuda::RowsKind;
+  using Kind = std::optional<cuda::RowsKind>;
+  const struct {
+    int channels;
+    Kind kinds[5];  // by device: 7.5, which has too little shared memory for most, 8.0, 8.6, 9.0, 12.0
+  } rows[] = {
+      {16, {fma, fma, fma, fma, fma}},
+      {32, {Kind(), fma, fma, fma, fma}},
+      {33, {Kind(), tf32x3, fma, tf32x3, fma}},
+      {64, {Kind(), tf32x3, fma, tf32x3, fma}},
+      {65, {Kind(), tf32x3, tf32x3, tf32x3, tf32x3}},
+      {128, {Kind(), tf32x3, tf32x3, tf32x3, tf32x3}},
+      {129, {}},
+  };
+  for (const auto& row : rows) {
+    for (const std::int64_t side : {7, 32, 100}) {
+      const ConvDesc d = square(DType::f32, 64, row.channels, row.channels, side);
+      for (std::size_t i = 0; i < std::size(devices); ++i) {
+        const Kind coarse = row.kinds[i] && row.channels > 32 && devices[i].architecture >= 80 ? tf32 : row.kinds[i];
+        CHECK(kind_of(d, devices[i], cuda::Choice::all) == row.kinds[i], "%s on %d", test::describe(d).c_str(),
+              devices[i].architecture);
+        CHECK(kind_of(d, devices[i], cuda::Choice::tf32) == coarse, "%s on %d", test::describe(d).c_str(),
+              devices[i].architecture);
+        CHECK(!kind_of(d, devices[i], cuda::Choice::generic), "%s", test::describe(d).c_str());
+      }
+    }
+  }
+}
+
 // The layers of the paper's Figure 1 are run by tiled kernels where they have few enough channels.
 void check_layers() {
   for (const auto& [channels, side] : {std::pair<int, int>{16, 512}, {32, 256}, {64, 128}, {128, 64}}) {
@@ -249,7 +308,7 @@ void check_layers() {
       const cuda::Plan plan =
           cuda::make_plan(Operation::forward, d, arguments_of(true, true), devices[1], cuda::Choice::all);
       const bool tile = std::holds_alternative<cuda::RowsPlan>(plan.steps);
-      CHECK(tile == (dtype != DType::f32 || channels <= 64), "%s", test::describe(d).c_str());
+      CHECK(tile, "%s", test::describe(d).c_str());
       const cuda::Plan weight =
           cuda::make_plan(Operation::backward_weight, d, arguments_of(true, true), devices[1], cuda::Choice::all);
       CHECK(std::holds_alternative<cuda::RowsWeightPlan>(weight.steps) == (dtype != DType::f32), "%s",
@@ -281,6 +340,7 @@ int main() {
   check_large();
   check_workspace();
   check_layers();
+  check_fp32();
   CHECK(tiled > 1000, "only %ld plans with tiled kernels", tiled);
   return test::summary("cuda plan");
 }

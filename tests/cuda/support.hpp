@@ -115,6 +115,13 @@ std::vector<T> compute_on_device(leancore::Operation operation, const leancore::
   return host.values();
 }
 
+// Bits do not matter, only which values are NaN, which are infinite and what the others are.
+template <typename T>
+bool same_value(T a, T b) {
+  const auto left = static_cast<double>(a), right = static_cast<double>(b);
+  return std::isnan(left) ? std::isnan(right) : left == right;
+}
+
 // Names of the CUDA implementations that take a call, a combined backward as two; the generic one is last.
 inline std::vector<const char*> cuda_implementations(leancore::Operation operation, const leancore::ConvDesc& d) {
   std::vector<const char*> names;

@@ -14,9 +14,16 @@ void compare(test::Data data, test::Random& random) {
   for (const leancore::Operation operation : test::operations) {
     const test::Bounds bounds(operation, d, in);
     for (const char* name : test::cuda_implementations(operation, d)) {
-      const bool tensor_cores = sizeof(T) == 2 && std::strcmp(name, "cuda") == 0;
-      bounds.check(name, operation, d, test::compute_on_device(operation, d, in, true, test::on_device(name)),
-                   tensor_cores);
+      const std::vector<T> got = test::compute_on_device(operation, d, in, true, test::on_device(name));
+      const bool tensor_cores = sizeof(T) == 2 && std::strcmp(name, "cuda_generic") != 0;
+      if constexpr (std::is_same_v<T, float>) {
+        if (std::strcmp(name, "cuda_tf32") == 0 && operation != leancore::Operation::backward_weight) {
+          // backward is backward_data and backward_weight.
+          if (operation != leancore::Operation::backward) bounds.check_tf32(name, operation, d, in, got, 1);
+          continue;
+        }
+      }
+      bounds.check(name, operation, d, got, tensor_cores);
     }
   }
 }

@@ -1,6 +1,7 @@
 // Every tile of the row-marching kernels, on the shapes that lead it every way: rows side by side in a slot, strips,
 // several chunks, ragged channels and widths, unaligned memory, gaps between rows, channels and images; both
 // directions.
+#include <bit>
 #include <map>
 #include <optional>
 
@@ -26,11 +27,31 @@ void leave_gaps(std::int64_t* strides, std::int64_t channels, std::int64_t heigh
   strides[0] = channels * strides[1] + 2 * gap;
 }
 
+// What is in the arrays, and what is asked of the results. integers: the same bits as the reference's. random: within
+// the bounds. infinite, nan: infinities and NaN where the reference has them; of fp32 alone, in which no zeros are
+// multiplied that the definition does not have.
+enum class Contents { integers, random, infinite, nan };
+
+template <typename T>
+void fill(test::Arrays<T>& in, Contents contents, test::Random& random) {
+  constexpr double infinity = std::numeric_limits<double>::infinity(), nan = std::numeric_limits<double>::quiet_NaN();
+  const double all_bits_set = std::bit_cast<double>(~std::uint64_t{0} >> 1);  // the NaN that GPUs make
+  const test::Data data = random.pick(test::all_data);
+  const std::int64_t rarity = random.integer(3, 3000);
+  in.fill([&] {
+    if (contents == Contents::random) return test::draw<T>(data, random);
+    if (contents == Contents::integers || random.integer(0, rarity) != 0) {
+      return static_cast<double>(random.integer(-4, 4));
+    }
+    return contents == Contents::nan ? all_bits_set : random.pick({infinity, -infinity, nan});
+  });
+}
+
 // Runs one tile, whatever the plan would have chosen: only that tile is offered.
 template <typename T>
-void compare(int tile, leancore::ConvDesc d, std::int64_t shift, bool exact, test::Random& random) {
+void compare(int tile, leancore::ConvDesc d, std::int64_t shift, Contents contents, test::Random& random) {
   test::Arrays<T> in(d);
-  in.fill([&] { return exact ? static_cast<double>(random.integer(-4, 4)) : random.normal(); });
+  fill(in, contents, random);
   for (const Operation operation : {Operation::forward, Operation::backward_data}) {
     test::Outputs<T> host(operation, d, test::GuardedMemory::Flush::to_end);
     const test::DeviceArrays<T> from(in, shift), out(host, shift);
@@ -49,13 +70,33 @@ void compare(int tile, leancore::ConvDesc d, std::int64_t shift, bool exact, tes
     REQUIRE_CUDA(cudaDeviceSynchronize());
     (operation == Operation::forward ? out.y : out.x).download();
     const std::vector<T> got = host.values();
-    if (exact) {
+    const std::string who = cuda::rows_tiles[tile].name;
+    if (contents == Contents::integers) {
       const std::vector<T> expected = test::compute(operation, d, in, true, test::forced("reference"));
       CHECK(got == expected, "%s %s %s, %ld elements off", cuda::rows_tiles[tile].name,
             leancore::operation_names[static_cast<int>(operation)], test::describe(d).c_str(),
             static_cast<long>(shift));
+    } else if (contents != Contents::random) {
+      const std::vector<T> expected = test::compute(operation, d, in, true, test::forced("reference"));
+      for (std::size_t i = 0; i < got.size(); ++i) {
+        CHECK(test::same_value(got[i], expected[i]), "%s %s element %zu: %g, expected %g, %s", who.c_str(),
+              leancore::operation_names[static_cast<int>(operation)], i, static_cast<double>(got[i]),
+              static_cast<double>(expected[i]), test::describe(d).c_str());
+      }
+    } else if constexpr (std::is_same_v<T, float>) {
+      const test::Bounds bounds(operation, d, in);
+      switch (cuda::rows_tiles[tile].kind) {
+        case cuda::RowsKind::tf32x3:
+          bounds.check_tf32(who.c_str(), operation, d, in, got, 3);
+          break;
+        case cuda::RowsKind::tf32:
+          bounds.check_tf32(who.c_str(), operation, d, in, got, 1);
+          break;
+        default:
+          bounds.check(who.c_str(), operation, d, got);
+      }
     } else {
-      test::Bounds(operation, d, in).check(cuda::rows_tiles[tile].name, operation, d, got, sizeof(T) == 2);
+      test::Bounds(operation, d, in).check(who.c_str(), operation, d, got, true);
     }
     ++cases[tile];
   }
@@ -87,12 +128,13 @@ void check_rows(int tile, test::Random& random) {
       leave_gaps(d.x_strides, d.c_in, s.extents[0], s.extents[1], gap);
       leave_gaps(d.y_strides, d.c_out, s.extents[0], s.extents[1], gap);
       const std::int64_t shift = random.integer(0, 2) == 0 ? random.integer(1, 3) : 0;
-      compare<T>(tile, d, shift, random.integer(0, 2) != 0, random);
+      compare<T>(tile, d, shift, random.integer(0, 2) != 0 ? Contents::integers : Contents::random, random);
+      if (sizeof(T) == 4) compare<T>(tile, d, shift, random.pick({Contents::infinite, Contents::nan}), random);
     }
   }
   // A row of pixels is a 1-D problem.
   const std::int64_t length[] = {pixels + 20};
-  compare<T>(tile, leancore::compact_desc(test::dtype_of<T>, 1, 2, most, most, length), 0, true, random);
+  compare<T>(tile, leancore::compact_desc(test::dtype_of<T>, 1, 2, most, most, length), 0, Contents::integers, random);
 }
 
 template <typename T>
@@ -114,12 +156,13 @@ void check_last(int tile, test::Random& random) {
     if (random.integer(0, 1) != 0) {  // a slice of the channels of a larger array
       for (const int axis : {0, 2, 3}) d.x_strides[axis] += 8 * d.x_strides[axis] / d.c_in;
     }
-    compare<T>(tile, d, random.integer(0, 2) == 0 ? 8 : 0, random.integer(0, 2) != 0, random);
+    compare<T>(tile, d, random.integer(0, 2) == 0 ? 8 : 0,
+               random.integer(0, 2) != 0 ? Contents::integers : Contents::random, random);
   }
   const std::int64_t length[] = {pixels + 20};
   leancore::ConvDesc row = leancore::compact_desc(test::dtype_of<T>, 1, 2, most, most, length);
   leancore::set_channels_last(row);
-  compare<T>(tile, row, 0, true, random);
+  compare<T>(tile, row, 0, Contents::integers, random);
 }
 
 }  // namespace
@@ -137,6 +180,8 @@ int test_cuda::rows() {
     }
     switch (t.kind) {
       case cuda::RowsKind::fma:
+      case cuda::RowsKind::tf32x3:
+      case cuda::RowsKind::tf32:
         check_rows<float>(tile, random);
         break;
       case cuda::RowsKind::tensor:

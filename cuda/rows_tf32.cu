@@ -1,0 +1,22 @@
+#include "rows_tf32.cuh"
+
+#include <cstring>
+
+#include "launch.cuh"
+#include "rows_kernels.hpp"
+
+namespace leancore::detail::cuda {
+
+cudaError_t launch_tf32(const RowsPlan& plan, const RowsParameters& parameters, cudaStream_t stream) {
+  const char* name = rows_tiles[plan.tile].name;
+#define LEANCORE_ROWS_TF32(tile, ...)                                                           \
+  if (std::strcmp(name, #tile) == 0) {                                                          \
+    using Tile = Tf32Tile<__VA_ARGS__>;                                                         \
+    return plan.copy_bytes == 16 ? launch(rows_tf32<Tile, 16>, plan.launch, stream, parameters) \
+                                 : launch(rows_tf32<Tile, 4>, plan.launch, stream, parameters); \
+  }
+#include "kernels.def"
+  return cudaErrorInvalidValue;
+}
+
+}  // namespace leancore::detail::cuda

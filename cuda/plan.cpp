@@ -256,14 +256,14 @@ std::optional<RowsProblem> rows_problem(const ConvDesc& d, const void* x, const 
   return RowsProblem{height, width, info(d.dtype).size, !rows, *x_side, *y_side};
 }
 
-// Channels-last kernels read 16 bytes and write 8 at a time.
-bool has_vectors(const RowsSide& in, const RowsSide& out) {
-  const auto multiple = [](const RowsSide& side, int elements) {
-    return reinterpret_cast<std::uintptr_t>(side.data) % (2 * static_cast<std::size_t>(elements)) == 0 &&
+// Channels-last kernels read 16 bytes and write 4 elements at a time.
+bool has_vectors(const RowsSide& in, const RowsSide& out, std::int64_t element) {
+  const auto multiple = [element](const RowsSide& side, std::int64_t elements) {
+    return reinterpret_cast<std::uintptr_t>(side.data) % static_cast<std::size_t>(element * elements) == 0 &&
            side.channels % elements == 0 && side.image % elements == 0 && side.row % elements == 0 &&
            side.column % elements == 0;
   };
-  return multiple(in, 8) && multiple(out, 4);
+  return multiple(in, 16 / element) && multiple(out, 4);
 }
 
 // How the rows go into slots of so many pixels; all row-blocks in one chunk.
@@ -311,8 +311,8 @@ std::optional<RowsPlan> plan_rows(int tile_index, Operation operation, const Row
   RowsParameters& p = rows.parameters;
   p.in = rows.adjoint ? problem.y : problem.x;
   p.out = rows.adjoint ? problem.x : problem.y;
-  if (tile.channels < p.in.channels || problem.channels_last != (tile.kind == RowsKind::last)) return {};
-  if (problem.channels_last && !has_vectors(p.in, p.out)) return {};
+  if (tile.channels < p.in.channels || problem.channels_last != is_channels_last(tile.kind)) return {};
+  if (problem.channels_last && !has_vectors(p.in, p.out, problem.element)) return {};
   p.cut = cut_rows(problem, tile.pixels);
   const std::int64_t output_blocks = ceil_div(p.out.channels, tile.block_outputs);
   set_chunks(p.cut, enough_chunks(p.cut, d.batch * p.cut.strips * output_blocks));
@@ -347,6 +347,8 @@ bool runs_on(const RowsTile& tile, DType dtype, const DeviceFacts& device) {
       break;
     case RowsKind::tf32x3:
     case RowsKind::tf32:
+    case RowsKind::last_tf32x3:
+    case RowsKind::last_tf32:
       type = dtype == DType::f32 && bf16_and_tf32;
       break;
     case RowsKind::tensor:
@@ -357,14 +359,15 @@ bool runs_on(const RowsTile& tile, DType dtype, const DeviceFacts& device) {
   return type && static_cast<std::size_t>(tile.shared_bytes) <= device.shared_bytes_per_block;
 }
 
-// By the peaks of the data sheets, memory binds fp32 on the ordinary multipliers up to 32 channels everywhere. Up to 64
-// it does, or nearly, where tensor cores do TF32 no faster than those do fp32: everywhere but in data centres.
+// By the peaks of the data sheets, of fp32 memory binds the ordinary multipliers up to 32 channels everywhere, and up
+// to 64, or nearly, where tensor cores do TF32 no faster than those do fp32: everywhere but in data centres.
 RowsKind rows_kind(DType dtype, bool channels_last, std::int32_t channels, const DeviceFacts& device, Choice choice) {
-  if (channels_last) return RowsKind::last;
-  if (dtype != DType::f32) return RowsKind::tensor;
+  if (dtype != DType::f32) return channels_last ? RowsKind::last : RowsKind::tensor;
+  const bool coarse = choice == Choice::tf32 && channels > 32;
+  if (channels_last) return coarse ? RowsKind::last_tf32 : RowsKind::last_tf32x3;
   const int architecture = device.architecture;
   if (architecture < 80 || channels <= 32) return RowsKind::fma;
-  if (choice == Choice::tf32) return RowsKind::tf32;
+  if (coarse) return RowsKind::tf32;
   const bool fast_tf32 = architecture == 80 || architecture == 90 || architecture == 100 || architecture == 103;
   return channels > 64 || fast_tf32 ? RowsKind::tf32x3 : RowsKind::fma;
 }

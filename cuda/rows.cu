@@ -21,6 +21,9 @@ cudaError_t run(const RowsPlan& plan, DType dtype, const Call& call) {
       return launch_tf32(plan, parameters, call.stream);
     case RowsKind::last:
       return launch_last(plan, dtype, parameters, call.stream);
+    case RowsKind::last_tf32x3:
+    case RowsKind::last_tf32:
+      return launch_last_tf32(plan, parameters, call.stream);
     case RowsKind::tensor:
       break;
   }

@@ -166,13 +166,14 @@ __device__ __forceinline__ float load_pixel(const unsigned char* from) {
   return *reinterpret_cast<const float*>(from);
 }
 
-// The taps of a thread block's output channels to shared memory, 4 floats each; channels without a stencil get zeros.
-template <int outputs, int threads>
+// The taps of a thread block's output channels to shared memory; channels without a stencil get zeros.
+template <int output_stride, int tap_stride, int outputs, int threads>
 __device__ __forceinline__ void load_taps(float* c, const RowsParameters& p, int first_output, int thread) {
   for (int i = thread; i < outputs * 4; i += threads) {
     const int o = first_output + i / 4;
     const std::int64_t tap = i % 4 == 0 ? p.c_tap[0] : i % 4 == 1 ? p.c_tap[1] : i % 4 == 2 ? p.c_tap[2] : p.c_tap[3];
-    c[i] = o < p.stencil_channels ? static_cast<const float*>(p.c)[o * p.c_channel + tap] : 0.0f;
+    c[i / 4 * output_stride + i % 4 * tap_stride] =
+        o < p.stencil_channels ? static_cast<const float*>(p.c)[o * p.c_channel + tap] : 0.0f;
   }
 }
 

@@ -27,7 +27,7 @@ __global__ void __launch_bounds__(Tile::threads, 1) rows_fma(const RowsParameter
     const bool exists = o < p.out.channels && k < p.in.channels;
     alpha[i] = exists ? static_cast<const float*>(p.alpha)[o * p.alpha_out + k * p.alpha_in] : 0.0f;
   }
-  load_taps<Tile::block_outputs, Tile::threads>(c, p, first_output, thread);
+  load_taps<4, 1, Tile::block_outputs, Tile::threads>(c, p, first_output, thread);
   Loader::clear(shared, p.in.channels, thread);
   __syncthreads();
 

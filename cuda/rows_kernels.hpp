@@ -13,8 +13,9 @@ cudaError_t launch_tf32(const RowsPlan& plan, const RowsParameters& parameters, 
 cudaError_t launch_tensor_f16(const RowsPlan& plan, const RowsParameters& parameters, cudaStream_t stream);
 cudaError_t launch_tensor_bf16(const RowsPlan& plan, const RowsParameters& parameters, cudaStream_t stream);
 
-// rows_last.cu
+// rows_last.cu, rows_last_tf32.cu
 cudaError_t launch_last(const RowsPlan& plan, DType dtype, const RowsParameters& parameters, cudaStream_t stream);
+cudaError_t launch_last_tf32(const RowsPlan& plan, const RowsParameters& parameters, cudaStream_t stream);
 
 // rows_weight.cu
 cudaError_t launch_rows_weight(const RowsWeightPlan& plan, DType dtype, const RowsWeightParameters& parameters,

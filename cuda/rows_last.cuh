@@ -17,7 +17,8 @@ namespace leancore::detail::cuda {
 // Brings row-blocks of pixels into slots, 16 bytes at a time; a thread copies the same channels of every step-th pixel.
 template <typename T, typename Ring, int threads>
 class PixelLoader {
-  static constexpr int pieces = Ring::channels / 8, step = threads / pieces, pixels_each = Ring::pixels / step;
+  static constexpr int piece_channels = 16 / sizeof(T), pieces = Ring::channels / piece_channels,
+                       step = threads / pieces, pixels_each = Ring::pixels / step;
   static_assert(threads % pieces == 0 && Ring::pixels % step == 0);
 
  public:
@@ -27,7 +28,7 @@ class PixelLoader {
         unit(work),
         piece(thread % pieces),
         first_pixel(thread / pieces),
-        image(static_cast<const T*>(array.data) + work.image * array.image + piece * 8) {
+        image(static_cast<const T*>(array.data) + work.image * array.image + piece * piece_channels) {
 #pragma unroll
     for (int i = 0; i < pixels_each; ++i) {
       const int pixel = first_pixel + i * step, row = pixel / cut.slot_row;
@@ -38,17 +39,17 @@ class PixelLoader {
 
   // Zeros to the channels that there are not. To be called once, before a barrier.
   static __device__ void clear(unsigned char* ring, int channels, int thread) {
-    const int absent = pieces - channels / 8;
+    const int present = channels / piece_channels, absent = pieces - present;
     for (int i = thread; i < Ring::slots * (Ring::pixels + 2) * absent; i += threads) {
       const int pixel = i / absent % (Ring::pixels + 2), slot = i / absent / (Ring::pixels + 2);
-      *reinterpret_cast<uint4*>(ring + slot * Ring::slot_bytes + pixel * Ring::pitch +
-                                (channels / 8 + i % absent) * 16) = uint4{};
+      *reinterpret_cast<uint4*>(ring + slot * Ring::slot_bytes + pixel * Ring::pitch + (present + i % absent) * 16) =
+          uint4{};
     }
   }
 
   // Starts the copies of a row-block, which may lie outside the image.
   __device__ __forceinline__ void load(int block, unsigned char* slot) const {
-    if (piece * 8 >= side.channels) return;
+    if (piece * piece_channels >= side.channels) return;
 #pragma unroll
     for (int i = 0; i < pixels_each; ++i) {
       copy(slot, 1 + first_pixel + i * step, block * cut.rows_per_block + row_in_block[i], column[i], true);

@@ -2,11 +2,8 @@
 // bias and stencil in plain fp32.
 //
 // Numeric contract (docs/numerics.md), by Tile::products:
-//   3  x = high + low and alpha = high + low, each a TF32 number and the rest, and the product is high high + high low
-//   +
-//      low high: as precise as fp32. The two small products have a sum of their own, which tensor cores, that cut off
-//      what they add, therefore do not hurt.
-//   1  x and alpha are rounded to TF32.
+//   3  three products of TF32 numbers for each of fp32 (tf32.cuh): as precise as fp32
+//   1  x and alpha are rounded to TF32
 //
 // Which lane has what is as in rows_tensor.cuh, with pieces of 4 pixels, hence 4 products for each 8 input channels,
 // and groups of 32 pixels:
@@ -18,18 +15,9 @@
 #pragma once
 
 #include "rows.cuh"
+#include "tf32.cuh"
 
 namespace leancore::detail::cuda {
-
-// high + low is x to within 2^-23 |x|, both as products read them. An infinity's rest is not a number; neither is that
-// of a NaN, of which high may be anything.
-struct Tf32Pair {
-  std::uint32_t high, low;
-};
-__device__ __forceinline__ Tf32Pair split_to_tf32(float x) {
-  const std::uint32_t high = (__float_as_uint(x) + 0x1000) & 0xffffe000;
-  return {high, __float_as_uint(x - __uint_as_float(high))};
-}
 
 template <typename Tile, int copy_bytes>
 class RowsTf32 {
@@ -98,8 +86,13 @@ class RowsTf32 {
         const int o = output(m, i % 2), k = i / 4 * 8 + i / 2 % 2 * 4 + t;
         const bool exists = o < p.out.channels && k < p.in.channels;
         const float weight = exists ? static_cast<const float*>(p.alpha)[o * p.alpha_out + k * p.alpha_in] : 0.0f;
-        high[m][i / 4][i % 4] = round_to_tf32(weight);
-        if constexpr (split) low[m][i / 4][i % 4] = __float_as_uint(weight - __uint_as_float(high[m][i / 4][i % 4]));
+        if constexpr (split) {
+          const Tf32Pair parts = split_to_tf32(weight);
+          high[m][i / 4][i % 4] = parts.high;
+          low[m][i / 4][i % 4] = parts.low;
+        } else {
+          high[m][i / 4][i % 4] = round_to_tf32(weight);
+        }
       }
     }
   }
@@ -131,9 +124,7 @@ class RowsTf32 {
     if constexpr (split) {
 #pragma unroll
       for (int i = 0; i < m_tiles * 16; ++i) {
-        float& whole = sum[i / 16][i / 4 % 4][i % 4];
-        // What has become infinite has a rest that is not a number.
-        if (!isinf(whole)) whole += rest[i / 16][i / 4 % 4][i % 4];
+        add_rest(sum[i / 16][i / 4 % 4][i % 4], rest[i / 16][i / 4 % 4][i % 4]);
       }
     }
   }
@@ -183,7 +174,7 @@ __global__ void __launch_bounds__(Tile::threads, 1) rows_tf32(const RowsParamete
   const Loader loader(p.cut, p.in, unit, thread);
   auto* c = reinterpret_cast<float*>(shared + Tile::c_offset);
   const RowsTf32<Tile, copy_bytes> warp(p, unit, c, thread);
-  load_taps<Tile::block_outputs, Tile::threads>(c, p, first_output, thread);
+  load_taps<4, 1, Tile::block_outputs, Tile::threads>(c, p, first_output, thread);
   Loader::clear(shared, p.in.channels, thread);
   __syncthreads();
   march<Ring>(

@@ -91,12 +91,13 @@ struct TensorTile {
 };
 
 // The ring of channels-last arrays: pixels one after the other, with one more before and after them.
-template <int channels_, int pixels_, int slots_>
+template <int element_, int channels_, int pixels_, int slots_>
 struct PixelRing {
+  static constexpr int element = element_;  // bytes
   static constexpr int channels = channels_;
   static constexpr int pixels = pixels_;
   static constexpr int slots = slots_;
-  static constexpr int pitch = channels * 2 + 16;
+  static constexpr int pitch = channels * element + 16;
   static constexpr int slot_bytes = ((pixels + 2) * pitch + 127) / 128 * 128;
   static constexpr int bytes = slots * slot_bytes;
   static_assert(pitch / 16 % 2 == 1);
@@ -113,12 +114,32 @@ struct LastTile {
   static constexpr int ahead = ahead_;
 
   static constexpr int channels = 16 * k_blocks;
-  using Ring = PixelRing<channels, pixels, 3 + ahead>;
+  using Ring = PixelRing<2, channels, pixels, 3 + ahead>;
   static constexpr int threads = 32 * warps_across * warps_out;
   static constexpr int block_outputs = 16 * n_blocks * warps_out;
   static constexpr int groups = pixels / (16 * warps_across);  // of 16 pixels, of a warp
   static constexpr int shared_bytes = Ring::bytes + channels * 2;
   static_assert(pixels % (16 * warps_across) == 0);
+};
+
+// rows_last_tf32.cuh
+template <int products_, int k_blocks_, int n_blocks_, int warps_across_, int warps_out_, int pixels_, int ahead_>
+struct LastTf32Tile {
+  static constexpr int products = products_;          // of TF32 numbers, for one of fp32: 3, or 1
+  static constexpr int k_blocks = k_blocks_;          // of 8 channels of `in`, at most
+  static constexpr int n_blocks = n_blocks_;          // of 16 channels of `out` of a warp
+  static constexpr int warps_across = warps_across_;  // over pixels
+  static constexpr int warps_out = warps_out_;        // over channels of `out`
+  static constexpr int pixels = pixels_;              // of a slot
+  static constexpr int ahead = ahead_;
+
+  static constexpr int channels = 8 * k_blocks;
+  using Ring = PixelRing<4, channels, pixels, 3 + ahead>;
+  static constexpr int threads = 32 * warps_across * warps_out;
+  static constexpr int block_outputs = 16 * n_blocks * warps_out;
+  static constexpr int groups = pixels / (16 * warps_across);  // of 16 pixels, of a warp
+  static constexpr int c_offset = Ring::bytes, shared_bytes = c_offset + block_outputs * 16;
+  static_assert((products == 1 || products == 3) && pixels % (16 * warps_across) == 0);
 };
 
 // rows_weight.cuh
@@ -147,12 +168,17 @@ struct WeightTile {
 
 // The tiles of kernels.def as the plan sees them, in its order.
 enum class RowsKind {
-  fma,     // fp32, contiguous rows
-  tf32x3,  // the same as three products of TF32 numbers for each of fp32
-  tf32,    // the same as one, less precise
-  tensor,  // 16-bit, contiguous rows
-  last,    // 16-bit, contiguous channels
+  fma,          // fp32, contiguous rows
+  tf32x3,       // the same as three products of TF32 numbers for each of fp32
+  tf32,         // the same as one, less precise
+  tensor,       // 16-bit, contiguous rows
+  last,         // 16-bit, contiguous channels
+  last_tf32x3,  // fp32, contiguous channels, as tf32x3
+  last_tf32,    // the same as tf32
 };
+constexpr bool is_channels_last(RowsKind kind) {
+  return kind == RowsKind::last || kind == RowsKind::last_tf32x3 || kind == RowsKind::last_tf32;
+}
 struct RowsTile {
   const char* name;
   RowsKind kind;
@@ -171,6 +197,8 @@ inline constexpr RowsTile rows_tiles[] = {
   rows_tile<Tf32Tile<products, __VA_ARGS__>>(#name, products == 3 ? RowsKind::tf32x3 : RowsKind::tf32),
 #define LEANCORE_ROWS_TENSOR(name, ...) rows_tile<TensorTile<__VA_ARGS__>>(#name, RowsKind::tensor),
 #define LEANCORE_ROWS_LAST(name, ...) rows_tile<LastTile<__VA_ARGS__>>(#name, RowsKind::last),
+#define LEANCORE_ROWS_LAST_TF32(name, products, ...) \
+  rows_tile<LastTf32Tile<products, __VA_ARGS__>>(#name, products == 3 ? RowsKind::last_tf32x3 : RowsKind::last_tf32),
 #include "kernels.def"
 };
 

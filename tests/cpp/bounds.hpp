@@ -137,13 +137,14 @@ class Bounds {
   }
 
   // The same of a forward or backward_data whose products with alpha are sums of products of TF32 numbers on tensor
-  // cores: three each, or one with factors rounded to TF32. See docs/numerics.md.
+  // cores: three each, or one with factors rounded to TF32; see docs/numerics.md. `or_rounded`: or in plain fp32.
   void check_tf32(const char* who, leancore::Operation operation, const leancore::ConvDesc& d, const Arrays<float>& in,
-                  const std::vector<float>& result, int products) const {
+                  const std::vector<float>& result, int products, bool or_rounded = false) const {
     const std::vector<double> rounded =
         reference_in_double(operation, d, in, true, Terms::products_with_alpha);  // the sums of their absolute values
     compare(who, operation, d, result, [&](std::size_t i, double u, double tiny) {
-      const double cut_off = (terms_[i] / 2 + 16) * u * sizes_[i] + tiny;
+      const double losses = std::max(terms_[i] / 2 + 16, or_rounded ? terms_[i] + 1 : 0);
+      const double cut_off = losses * u * sizes_[i] + tiny;
       return products == 3 ? cut_off : cut_off + (0x1p-10 + 0x1p-22) * rounded[i];
     });
   }

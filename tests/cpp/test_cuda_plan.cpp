@@ -122,10 +122,10 @@ void check_side(const cuda::RowsSide& side, const ConvDesc& d, bool channels_las
 void check(const cuda::RowsPlan& plan, const ConvDesc& d, const cuda::DeviceFacts& device) {
   const cuda::RowsTile& tile = cuda::rows_tiles[plan.tile];
   const cuda::RowsParameters& p = plan.parameters;
-  const bool last = tile.kind == cuda::RowsKind::last;
+  const bool last = is_channels_last(tile.kind);
   check_cut(p.cut, tile.pixels, last, d);
   check_side(p.in, d, last, last ? 16 : plan.copy_bytes);
-  check_side(p.out, d, last, last ? 8 : plan.copy_bytes);
+  check_side(p.out, d, last, last ? 4 * static_cast<int>(info(d.dtype).size) : plan.copy_bytes);
   CHECK(p.in.channels == (plan.adjoint ? d.c_out : d.c_in) && p.in.channels <= tile.channels, "%s %s", tile.name,
         test::describe(d).c_str());
   CHECK(p.out.channels == (plan.adjoint ? d.c_in : d.c_out) &&
@@ -140,6 +140,8 @@ void check(const cuda::RowsPlan& plan, const ConvDesc& d, const cuda::DeviceFact
       break;
     case cuda::RowsKind::tf32x3:
     case cuda::RowsKind::tf32:
+    case cuda::RowsKind::last_tf32x3:
+    case cuda::RowsKind::last_tf32:
       runs = d.dtype == DType::f32 && ampere;
       break;
     case cuda::RowsKind::tensor:
@@ -199,8 +201,9 @@ void check(const ConvDesc& d) {
             check_launch(rows->launch, device, d);
             check(*rows, d, device);
             // Precision is given up only where it was asked for.
-            CHECK(choice == cuda::Choice::tf32 || cuda::rows_tiles[rows->tile].kind != cuda::RowsKind::tf32, "%s",
-                  test::describe(d).c_str());
+            const cuda::RowsKind kind = cuda::rows_tiles[rows->tile].kind;
+            CHECK(choice == cuda::Choice::tf32 || (kind != cuda::RowsKind::tf32 && kind != cuda::RowsKind::last_tf32),
+                  "%s", test::describe(d).c_str());
           }
           if (const auto* weight = std::get_if<cuda::RowsWeightPlan>(&plan.steps)) {
             check_launch(weight->launch, device, d);
@@ -294,6 +297,15 @@ void check_fp32() {
         CHECK(kind_of(d, devices[i], cuda::Choice::tf32) == coarse, "%s on %d", test::describe(d).c_str(),
               devices[i].architecture);
         CHECK(!kind_of(d, devices[i], cuda::Choice::generic), "%s", test::describe(d).c_str());
+        ConvDesc last = d;
+        leancore::set_channels_last(last);
+        const bool vectors = row.channels % 4 == 0 && row.channels <= 128 && devices[i].architecture >= 80;
+        CHECK(kind_of(last, devices[i], cuda::Choice::all) == (vectors ? Kind(last_tf32x3) : Kind()), "%s on %d",
+              test::describe(last).c_str(), devices[i].architecture);
+        CHECK(kind_of(last, devices[i], cuda::Choice::tf32) == (!vectors            ? Kind()
+                                                                : row.channels > 32 ? last_tf32
+                                                                                    : last_tf32x3),
+              "%s on %d", test::describe(last).c_str(), devices[i].architecture);
       }
     }
   }
@@ -319,8 +331,7 @@ void check_layers() {
       const cuda::Plan last_plan =
           cuda::make_plan(Operation::backward_data, last, arguments_of(true, true), devices[1], cuda::Choice::all);
       const auto* rows = std::get_if<cuda::RowsPlan>(&last_plan.steps);
-      CHECK(dtype == DType::f32 ? rows == nullptr : rows && cuda::rows_tiles[rows->tile].kind == cuda::RowsKind::last,
-            "%s", test::describe(last).c_str());
+      CHECK(rows && is_channels_last(cuda::rows_tiles[rows->tile].kind), "%s", test::describe(last).c_str());
     }
   }
 }

@@ -87,9 +87,11 @@ void compare(int tile, leancore::ConvDesc d, std::int64_t shift, Contents conten
       const test::Bounds bounds(operation, d, in);
       switch (cuda::rows_tiles[tile].kind) {
         case cuda::RowsKind::tf32x3:
+        case cuda::RowsKind::last_tf32x3:
           bounds.check_tf32(who.c_str(), operation, d, in, got, 3);
           break;
         case cuda::RowsKind::tf32:
+        case cuda::RowsKind::last_tf32:
           bounds.check_tf32(who.c_str(), operation, d, in, got, 1);
           break;
         default:
@@ -141,23 +143,25 @@ template <typename T>
 void check_last(int tile, test::Random& random) {
   const cuda::RowsTile& t = cuda::rows_tiles[tile];
   const std::int64_t pixels = t.pixels, most = t.channels;
+  constexpr std::int64_t piece = 16 / sizeof(T);
   const Shape shapes[] = {
-      {1, most, most, {5, pixels}},        // one row fills the slot
-      {2, most - 8, most, {40, 7}},        // several rows side by side, several chunks
-      {1, most, 8, {3, 2 * pixels + 3}},   // strips
-      {1, 8, most, {34, pixels / 2 + 1}},  // rows that do not fill the slot
-      {2, most, most, {1, pixels + 1}},    // one row, strips
-      {1, 8, 8, {3, 2}},
+      {1, most, most, {5, pixels}},            // one row fills the slot
+      {2, most - piece, most, {40, 7}},        // several rows side by side, several chunks
+      {1, most, piece, {3, 2 * pixels + 3}},   // strips
+      {1, piece, most, {34, pixels / 2 + 1}},  // rows that do not fill the slot
+      {2, most, most, {1, pixels + 1}},        // one row, strips
+      {1, piece, piece, {3, 2}},
   };
   for (const Shape& s : shapes) {
     if (s.c_in == 0) continue;
     leancore::ConvDesc d = leancore::compact_desc(test::dtype_of<T>, 2, s.batch, s.c_in, s.c_out, s.extents);
     leancore::set_channels_last(d);
     if (random.integer(0, 1) != 0) {  // a slice of the channels of a larger array
-      for (const int axis : {0, 2, 3}) d.x_strides[axis] += 8 * d.x_strides[axis] / d.c_in;
+      for (const int axis : {0, 2, 3}) d.x_strides[axis] += piece * d.x_strides[axis] / d.c_in;
     }
-    compare<T>(tile, d, random.integer(0, 2) == 0 ? 8 : 0,
-               random.integer(0, 2) != 0 ? Contents::integers : Contents::random, random);
+    const std::int64_t shift = random.integer(0, 2) == 0 ? piece : 0;
+    compare<T>(tile, d, shift, random.integer(0, 2) != 0 ? Contents::integers : Contents::random, random);
+    if (sizeof(T) == 4) compare<T>(tile, d, shift, random.pick({Contents::infinite, Contents::nan}), random);
   }
   const std::int64_t length[] = {pixels + 20};
   leancore::ConvDesc row = leancore::compact_desc(test::dtype_of<T>, 1, 2, most, most, length);
@@ -191,6 +195,10 @@ int test_cuda::rows() {
       case cuda::RowsKind::last:
         check_last<test::f16>(tile, random);
         check_last<test::bf16>(tile, random);
+        break;
+      case cuda::RowsKind::last_tf32x3:
+      case cuda::RowsKind::last_tf32:
+        check_last<float>(tile, random);
         break;
     }
     std::printf("%s: %d cases\n", t.name, cases[tile]);

@@ -359,8 +359,9 @@ bool runs_on(const RowsTile& tile, DType dtype, const DeviceFacts& device) {
   return type && static_cast<std::size_t>(tile.shared_bytes) <= device.shared_bytes_per_block;
 }
 
-// By the peaks of the data sheets, of fp32 memory binds the ordinary multipliers up to 32 channels everywhere, and up
-// to 64, or nearly, where tensor cores do TF32 no faster than those do fp32: everywhere but in data centres.
+// Of fp32, by the peaks of the data sheets: the ordinary multipliers keep up with memory at up to 32 channels
+// everywhere, and at up to 64, or nearly, but in data centres, where tensor cores do three products of TF32 numbers in
+// less time than those take for one. Channels-last, there are tiles on tensor cores alone.
 RowsKind rows_kind(DType dtype, bool channels_last, std::int32_t channels, const DeviceFacts& device, Choice choice) {
   if (dtype != DType::f32) return channels_last ? RowsKind::last : RowsKind::tensor;
   const bool coarse = choice == Choice::tf32 && channels > 32;

@@ -83,7 +83,9 @@ class RowLoader {
       const bool exists = reads(row);
       const T* from = image + (exists ? row * side.row + column[i] : 0) + first_channel * side.channel;
       unsigned char* to = slot + 16 + first_channel * Ring::pitch + pixel * Ring::element;
-#pragma unroll
+      // Smaller copies are many; all at once, their addresses would crowd out what the kernel keeps in registers.
+      constexpr int at_once = copy_bytes == 16 ? (Ring::channels + step - 1) / step : 4;
+#pragma unroll at_once
       for (int channel = 0; channel < Ring::channels; channel += step) {
         if (first_channel + channel < side.channels) copy_pixels(to, from, exists);
         to += step * Ring::pitch;

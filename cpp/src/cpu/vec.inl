@@ -242,6 +242,14 @@ struct Simd {
     }(std::make_integer_sequence<int, static_cast<int>(width)>());
   }
 
+  // The lanes of two vectors, one after the other, that come first in pairs (which = 0) or second (1).
+  template <int which>
+  static LEANCORE_INLINE vec of_pairs(vec low, vec high) {
+    return [&]<int... lane>(std::integer_sequence<int, lane...>) LEANCORE_LAMBDA_INLINE {
+      return __builtin_shufflevector(low, high, (2 * lane + which)...);
+    }(std::make_integer_sequence<int, static_cast<int>(width)>());
+  }
+
   // ---- sums across lanes ----
 
   static LEANCORE_INLINE T sum(vec v) {
@@ -329,6 +337,9 @@ struct Simd {
 #endif
   }
 };
+
+// From so many weights on, threads share their packing.
+inline constexpr std::int64_t many_weights = 32 * 1024;
 
 // `count` channels dealt to the fewest parts of at most `most`, of nearly equal size: no thin remainder at the end.
 struct Split {

@@ -238,6 +238,9 @@ class ChannelsFirst {
     for (std::int64_t lane = 0; lane < count; ++lane) {
       if (to[lane] == no_place) return {0, 0, 0};
     }
+    bool every_second = count == S::width;
+    for (std::int64_t lane = 1; lane < count; ++lane) every_second = every_second && to[lane] == to[0] + 2 * lane;
+    if (every_second) return {to[0], 0, -1};
     std::int64_t split = 1;
     while (split < count && to[split] == to[0] + split) ++split;
     if (split == count) return {to[0], 0, S::width};
@@ -609,9 +612,15 @@ class ChannelsFirst {
       begin[axis] = first * cell;
       end[axis] = inner ? extent : std::min(extent, last * cell);
     }
-    over_box(p_, out_, begin, end, [&](E* position) {
-      for (std::int64_t channel = 0; channel < p_.c_out; ++channel) position[channel * p_.out_channel] = E{};
-    });
+    for (std::int64_t channel = 0; channel < p_.c_out; ++channel) {
+      over_box(p_, out_ + channel * p_.out_channel, begin, end, [](E* line, std::int64_t count, std::int64_t stride) {
+        if (stride == 1) {
+          std::fill_n(line, count, E{});
+        } else {
+          for (; count > 0; --count, line += stride) *line = E{};
+        }
+      });
+    }
   }
 
   // ---- weights ----

@@ -388,7 +388,9 @@ class ChannelsLast {
         begin[axis] = first * p_.cell[axis - 1];
         end[axis] = std::min(p_.out_extents[axis - 1], last * p_.cell[axis - 1]);
       }
-      over_box(p_, out_, begin, end, [&](E* position) { std::fill_n(position, p_.c_out, E{}); });
+      over_box(p_, out_, begin, end, [&](E* position, std::int64_t count, std::int64_t stride) {
+        for (; count > 0; --count, position += stride) std::fill_n(position, p_.c_out, E{});
+      });
     }
   }
 

@@ -15,7 +15,7 @@ from leancore.bench import networks
 from leancore.bench.cases import ITEM_SIZES, LAYOUTS, Case, work
 from leancore.bench.devices import CPU, Device
 from leancore.bench.limits import roofline
-from leancore.bench.peers import Outputs, Peer
+from leancore.bench.peers import Lean, Outputs, Peer
 from leancore.bench.problem import Problem
 from leancore.bench.timing import Spread, Turn, interleave, set_threads
 
@@ -134,7 +134,9 @@ class Bench:
             if not row.note and (case, computes) not in results:
                 results[case, computes] = expected(problems[case], computes, row.operation)
             if not row.note:
-                outcome = _attempt(check, row.case, entry.peer, row.operation, problems[case], results[case, computes])
+                slack = 0.0 if isinstance(entry.peer, Lean) else self.settings.device.slack
+                given = (row.case, entry.peer, row.operation, problems[case], results[case, computes], slack)
+                outcome = _attempt(check, *given)
                 row = replace(row, note=outcome or "")
             checked.append(row)
         return checked
@@ -179,7 +181,7 @@ def _inputs_of(case: Case) -> Case:
     return replace(case, name="", dtype="float32", layout="channels-first")
 
 
-def check(case: Case, peer: Peer, operation: str, problem: Problem, results: Expected) -> None:
+def check(case: Case, peer: Peer, operation: str, problem: Problem, results: Expected, slack: float = 0.0) -> None:
     """Run the candidate once on integers, through the code that is timed, and compare every output.
 
     The allowed difference is derived. Where the sum of the absolute values of the terms is small enough, all partial
@@ -191,6 +193,7 @@ def check(case: Case, peer: Peer, operation: str, problem: Problem, results: Exp
         peer, operation: what is checked.
         problem: filled with integers.
         results: what :func:`expected` says.
+        slack: what the integers may be off by beside that.
 
     Raises:
         WrongOutput: an output differs by more.
@@ -198,8 +201,8 @@ def check(case: Case, peer: Peer, operation: str, problem: Problem, results: Exp
     prepared = peer.prepare(problem, case)
     outputs = prepared.outputs(operation, prepared.call(operation)())
     for name, (value, magnitude) in results.items():
-        found = _compared(name, outputs, problem)
-        limit = allowed(magnitude, case, peer.computes, name)
+        found = _compared(name, outputs, problem, slack)
+        limit = allowed(magnitude, case, peer.computes, name) + slack
         wrong = ~(np.abs(found - value) <= limit)
         if wrong.any():
             place = tuple(int(i) for i in np.argwhere(wrong)[0])
@@ -209,13 +212,13 @@ def check(case: Case, peer: Peer, operation: str, problem: Problem, results: Exp
             )
 
 
-def _compared(name: str, outputs: Outputs, problem: Problem) -> NDArray[np.float64]:
+def _compared(name: str, outputs: Outputs, problem: Problem, slack: float) -> NDArray[np.float64]:
     """The output in float64; of y and dx the corners, everything else having to be zero."""
     raw = outputs[name]
     if name not in ("y", "dx"):
         return _float64(raw)
     corner = problem.corner(raw, "y" if name == "y" else "x")
-    if _count_nonzero(raw) != _count_nonzero(corner):
+    if _count_nonzero(raw, slack) != _count_nonzero(corner, slack):
         raise WrongOutput(f"{name} is not zero where it should be")
     return _float64(corner)
 
@@ -229,8 +232,9 @@ def _float64(array: Any) -> NDArray[np.float64]:
     return result
 
 
-def _count_nonzero(array: Any) -> int:
-    return int(np.count_nonzero(array) if isinstance(array, np.ndarray) else array.count_nonzero())
+def _count_nonzero(array: Any, slack: float) -> int:
+    """How many numbers are further from zero than the slack; NaN is."""
+    return int((~(abs(array) <= slack)).sum())
 
 
 def expected(problem: Problem, computes: str, operation: str) -> Expected:

@@ -32,7 +32,7 @@ def test_the_tests_for_a_device_run_on_the_cpu(tmp_path: Path) -> None:
     tests = REPOSITORY / "tests/python/test_cuda_device.py"
     done = run_script(
         "-m", "pytest", "-q", "-p", "no:cacheprovider", tests, f"--junitxml={junit}", "-c",
-        REPOSITORY / "pyproject.toml", LEANCORE_CUDA_REHEARSAL="1",
+        REPOSITORY / "pyproject.toml", timeout=3600, LEANCORE_CUDA_REHEARSAL="1",
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-3000:]
     checks = cuda_device.read_junit(junit)

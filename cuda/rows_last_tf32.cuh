@@ -1,13 +1,13 @@
 // Row-marching forward and backward_data for channels-last fp32 arrays on tensor cores: the 1x1 part as products of
 // TF32 numbers, bias and stencil in plain fp32, with the numeric contract of rows_tf32.cuh.
 //
-// Slots are those of rows_last.cuh. A product takes 16 pixels x 8 input channels, read by ldmatrix (which moves 16-byte
+// Slots are those of pixels.cuh. A product takes 16 pixels x 8 input channels, read by ldmatrix (which moves 16-byte
 // pieces and does not mind what is in them), and 8 input channels x 8 output channels of alpha, which stay in
 // registers. Output channels are spread over the products j = 0, 1 as in rows_last.cuh: a lane has 4 channels of a
 // pixel side by side, for which it reads its neighbours, and which it stores, in pieces of 16 bytes.
 #pragma once
 
-#include "rows_last.cuh"
+#include "pixels.cuh"
 #include "tf32.cuh"
 
 namespace leancore::detail::cuda {
@@ -172,7 +172,7 @@ class RowsLastTf32 {
 template <typename Tile>
 __global__ void __launch_bounds__(Tile::threads, 1) rows_last_tf32(const RowsParameters p) {
   using Ring = typename Tile::Ring;
-  using Loader = PixelLoader<float, Ring, Tile::threads>;
+  using Loader = PixelLoader<float, Ring, Tile::threads, 16, true>;
   extern __shared__ __align__(128) unsigned char shared[];
   const int thread = static_cast<int>(threadIdx.x), first_output = static_cast<int>(blockIdx.y) * Tile::block_outputs;
   const RowsUnit unit(p.cut, Tile::pixels, static_cast<int>(blockIdx.x));

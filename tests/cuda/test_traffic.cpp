@@ -143,6 +143,7 @@ int test_cuda::traffic() {
   }
   for (int tile = 0; tile < static_cast<int>(std::size(cuda::weight_tiles)); ++tile) {
     const cuda::WeightTileFacts& t = cuda::weight_tiles[tile];
+    if (t.kind != cuda::WeightKind::tensor) continue;
     over_shapes(leancore::DType::bf16, t.channels, t.pixels, [&](auto d) { count_weight<test::bf16>(tile, d); });
   }
   return test::summary("cuda traffic");

@@ -25,6 +25,7 @@ class RowsLast {
     across = warp % Tile::warps_across;
     first_output = static_cast<int>(blockIdx.y) * Tile::block_outputs + warp / Tile::warps_across * 16 * n_blocks;
     read_weights();
+    read_bias();
 #pragma unroll
     for (int i = 0; i < groups; ++i) locate(i);
   }
@@ -112,7 +113,7 @@ class RowsLast {
     }
   }
 
-  __device__ __forceinline__ void start(Sums& sum) const {
+  __device__ void read_bias() {
 #pragma unroll
     for (int b = 0; b < n_blocks; ++b) {
 #pragma unroll
@@ -121,9 +122,19 @@ class RowsLast {
         for (int n = 0; n < 2; ++n) {
           const int o = output(b, j, lane % 4 * 2 + n);
           const bool biased = p.bias != nullptr && o < p.out.channels;
-          const float bias = biased ? Element<T>::widen(static_cast<const T*>(p.bias)[o * p.bias_stride]) : 0.0f;
-          sum[b][j][n] = sum[b][j][n + 2] = bias;
+          bias[b][j][n] = biased ? Element<T>::widen(static_cast<const T*>(p.bias)[o * p.bias_stride]) : 0.0f;
         }
+      }
+    }
+  }
+
+  __device__ __forceinline__ void start(Sums& sum) const {
+#pragma unroll
+    for (int b = 0; b < n_blocks; ++b) {
+#pragma unroll
+      for (int j = 0; j < 2; ++j) {
+#pragma unroll
+        for (int n = 0; n < 2; ++n) sum[b][j][n] = sum[b][j][n + 2] = bias[b][j][n];
       }
     }
   }
@@ -160,6 +171,7 @@ class RowsLast {
   const RowsParameters& p;
   const RowsUnit& unit;
   int lane, across, first_output;
+  float bias[n_blocks][2][2];
   std::uint32_t alpha[n_blocks][2][k_blocks][2];
   std::uint32_t c[n_blocks][2][4][2];  // diag(c[., tap])
   int offset[groups], above_offset[groups], below_offset[groups], row_in_block[groups][2], out_column[groups][2];

@@ -15,8 +15,9 @@
 //
 // The stencil: tap k is a product with the matrix diag(c[., k]) and the neighbouring pixels. Those to the left and
 // right are in registers already: the left neighbour of pixel e is pixel e - 1 of the same piece, so product e takes
-// the operand of product e - 1; only the pieces' edges are read anew. c is used as it is, a 16-bit number; all sums are
-// in fp32. A NaN or an infinity reaches, through the zeros of diag, the 16 channels of its product.
+// the operand of product e - 1; beyond the piece, it is with the lane that has the next one, and only beyond the group
+// it is read anew. c is used as it is, a 16-bit number; all sums are in fp32. A NaN or an infinity reaches, through the
+// zeros of diag, the 16 channels of its product.
 #pragma once
 
 #include "rows.cuh"
@@ -51,6 +52,9 @@ struct EdgeOperands {
     low = outside ? 0 : pair(pixel(0), pixel(4));
     high = outside ? 0 : pair(pixel(8), pixel(12));
   }
+  // Of a pixel that another lane has; all lanes take part.
+  __device__ __forceinline__ EdgeOperands(std::uint32_t own_low, std::uint32_t own_high, int lane)
+      : low(__shfl_sync(0xffffffff, own_low, lane)), high(__shfl_sync(0xffffffff, own_high, lane)) {}
 };
 
 template <typename T, typename Tile, int copy_bytes>
@@ -83,11 +87,10 @@ class RowsTensor {
       Sums sum;
 #pragma unroll
       for (int m = 0; m < m_tiles; ++m) {
-        const float bias[2] = {bias_of(output(m, 0)), bias_of(output(m, 1))};
 #pragma unroll
         for (int e = 0; e < 8; ++e) {
-          sum[m][e][0] = sum[m][e][1] = bias[0];
-          sum[m][e][2] = sum[m][e][3] = bias[1];
+          sum[m][e][0] = sum[m][e][1] = bias[m][0];
+          sum[m][e][2] = sum[m][e][3] = bias[m][1];
         }
       }
       const int offset = 16 + t * Ring::pitch + group_pixel(i) * 2 + spread(g) * 16;
@@ -103,6 +106,9 @@ class RowsTensor {
 
  private:
   __device__ __forceinline__ int group_pixel(int i) const { return (across + i * Tile::warps_across) * 64; }
+
+  // The lane that has a piece of the group, of the same channels: undoes `spread`.
+  __device__ __forceinline__ int lane_of_piece(int piece) const { return (piece % 4 * 2 + piece / 4) * 4 + t; }
 
   // The lane's output channels, two for each tile of 16.
   __device__ __forceinline__ int output(int m, int half) const { return first_output + m * 16 + half * 8 + spread(g); }
@@ -124,6 +130,7 @@ class RowsTensor {
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
         const int o = output(m, half);
+        bias[m][half] = bias_of(o);
         const auto weight = [&](int k) {
           return o < p.out.channels && k < p.in.channels ? load_bits(p.alpha, o * p.alpha_out + k * p.alpha_in) : 0;
         };
@@ -180,8 +187,13 @@ class RowsTensor {
       constexpr int first_own = k_blocks - m_tiles;
       if (i >= first_own && stencil) {
         const int m = i - first_own;
-        const EdgeOperands left(channels - 2, Ring::pitch, first_of_row[group]);
-        const EdgeOperands right(channels + 16, Ring::pitch, last_of_row[group]);
+        EdgeOperands left(x.low[7], x.high[7], lane_of_piece((spread(g) + 7) % 8));
+        EdgeOperands right(x.low[0], x.high[0], lane_of_piece((spread(g) + 1) % 8));
+        const EdgeOperands beyond(channels + (g == 0 ? -2 : 16), Ring::pitch, g != 0 && g != 7);
+        if (g == 0) left = beyond;
+        if (g == 7) right = beyond;
+        if (first_of_row[group]) left.low = left.high = 0;
+        if (last_of_row[group]) right.low = right.high = 0;
         const std::uint32_t to_left[4] = {c[m][1][0], 0, 0, c[m][1][1]}, to_right[4] = {c[m][2][0], 0, 0, c[m][2][1]};
 #pragma unroll
         for (int e = 0; e < 8; ++e) {
@@ -251,6 +263,7 @@ class RowsTensor {
   const RowsUnit& unit;
   int g, t, across, first_output, own_block;
   bool stencil;
+  float bias[m_tiles][2];
   std::uint32_t alpha[m_tiles][k_blocks][4];
   std::uint32_t c[m_tiles][4][2];  // diag(c[., tap]): the two words that are not zero
   int above_offset[groups], below_offset[groups], row_in_block[groups][2], out_column[groups][2];

@@ -8,9 +8,12 @@ int main(int argc, char** argv) {
     const char* name;
     int (*run)();
   } topics[] = {
-      {"exact", test_cuda::exact},   {"bounds", test_cuda::bounds},           {"nonfinite", test_cuda::nonfinite},
-      {"rows", test_cuda::rows},     {"rows_weight", test_cuda::rows_weight}, {"wide", test_cuda::wide},
+      {"exact", test_cuda::exact},     {"bounds", test_cuda::bounds},           {"nonfinite", test_cuda::nonfinite},
+      {"rows", test_cuda::rows},       {"rows_weight", test_cuda::rows_weight}, {"wide", test_cuda::wide},
       {"errors", test_cuda::errors},
+#ifdef LEANCORE_CUDA_EMULATION
+      {"traffic", test_cuda::traffic},
+#endif
   };
   test::require_device();
   for (const auto& topic : topics) {

@@ -54,6 +54,7 @@ class DeviceCopy {
     return reinterpret_cast<T*>(memory_.data() + shift_ +
                                 (reinterpret_cast<const char*>(host_.origin()) - host_.raw()));
   }
+  [[nodiscard]] std::size_t bytes() const { return host_.span_bytes(); }
   void download() const {
     if (host_.span_bytes() == 0) return;
     REQUIRE_CUDA(cudaMemcpy(const_cast<char*>(host_.raw()), memory_.data() + shift_, host_.span_bytes(),

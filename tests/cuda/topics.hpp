@@ -10,5 +10,6 @@ int rows();
 int rows_weight();
 int wide();
 int errors();
+int traffic();  // on an emulated device only
 
 }  // namespace test_cuda

@@ -760,6 +760,22 @@ void cuda_emulation_write_report() {
   const std::lock_guard lock(runtime().mutex);
   if (const emulation::Statistics* statistics = emulation::Statistics::active()) statistics->write();
 }
+void cuda_emulation_count() {
+  const std::lock_guard lock(runtime().mutex);
+  emulation::Statistics::start();
+}
+unsigned long long cuda_emulation_sectors(const void* allocation) {
+  const std::lock_guard lock(runtime().mutex);
+  const emulation::Statistics* statistics = emulation::Statistics::active();
+  return statistics ? statistics->sectors(reinterpret_cast<emulation::u64>(allocation)) : 0;
+}
+unsigned long long cuda_emulation_wavefronts(unsigned long long* ideal) {
+  const std::lock_guard lock(runtime().mutex);
+  const emulation::Statistics* statistics = emulation::Statistics::active();
+  const auto [moved, least] = statistics ? statistics->wavefronts() : std::pair<emulation::u64, emulation::u64>{};
+  *ideal = least;
+  return moved;
+}
 std::size_t cuda_emulation_allocations() {
   const std::lock_guard lock(runtime().mutex);
   return runtime().device_of.size();

@@ -31,6 +31,13 @@ int cuda_emulation_is_initialised(const void* device_address, size_t bytes);
    far. */
 void cuda_emulation_write_report(void);
 
+/* The same counts for the program itself, from now on; they slow kernels down. */
+void cuda_emulation_count(void);
+/* Sectors of 32 bytes that the requests of warps have moved to or from this allocation since. */
+unsigned long long cuda_emulation_sectors(const void* allocation);
+/* Wavefronts of shared memory since, and how few would have done. */
+unsigned long long cuda_emulation_wavefronts(unsigned long long* ideal);
+
 /* Allocations not freed yet. */
 size_t cuda_emulation_allocations(void);
 /* Kernels launched on a stream so far, those of graphs included. */

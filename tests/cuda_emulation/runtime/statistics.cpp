@@ -4,14 +4,46 @@
 #include <cstdio>
 #include <cstdlib>
 
+#include "memory.hpp"
+
 namespace emulation {
 
-Statistics* Statistics::active() {
-  static const auto statistics = [] {
+namespace {
+
+std::unique_ptr<Statistics>& instance() {
+  static auto statistics = [] {
     const char* path = std::getenv("CUDA_EMULATION_REPORT");
     return path ? std::make_unique<Statistics>(path) : nullptr;
   }();
-  return statistics.get();
+  return statistics;
+}
+
+}  // namespace
+
+Statistics* Statistics::active() {
+  return instance().get();
+}
+
+void Statistics::start() {
+  if (!active()) instance() = std::make_unique<Statistics>("");
+  active()->requests_.clear();
+  active()->totals_.clear();
+  active()->sectors_.clear();
+}
+
+u64 Statistics::sectors(u64 allocation) const {
+  const auto found = sectors_.find(allocation);
+  return found == sectors_.end() ? 0 : found->second;
+}
+
+std::pair<u64, u64> Statistics::wavefronts() const {
+  u64 moved = 0, least = 0;
+  for (const auto& [key, totals] : totals_) {
+    if (!std::get<2>(key)) continue;
+    moved += totals.moved;
+    least += totals.least;
+  }
+  return {moved, least};
 }
 
 void Statistics::note(const Thread& t, Memory memory, u64 address, u32 n, Site site) {
@@ -73,12 +105,20 @@ void Statistics::flush(const Block& block) {
     Totals& totals = totals_[{block.kernel().name, block.describe(static_cast<Site>(key.place >> 9)), shared}];
     ++totals.requests;
     totals.lanes += static_cast<u64>(std::popcount(request.lanes));
-    shared ? add_wavefronts(request, totals) : add_sectors(request, totals);
+    if (shared) {
+      add_wavefronts(request, totals);
+      continue;
+    }
+    const u64 before = totals.moved;
+    add_sectors(request, totals);
+    const u64 address = request.address[std::countr_zero(request.lanes)];
+    sectors_[global_memory().allocation(address).first] += totals.moved - before;
   }
   requests_.clear();
 }
 
 void Statistics::write() const {
+  if (path_.empty()) return;
   std::FILE* file = std::fopen(path_.c_str(), "w");
   if (!file) {
     std::fprintf(stderr, "cuda emulation: cannot write %s\n", path_.c_str());

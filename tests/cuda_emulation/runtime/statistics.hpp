@@ -7,6 +7,7 @@
 #include <string>
 #include <tuple>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "block.hpp"
@@ -17,14 +18,20 @@ class Statistics {
  public:
   enum class Memory { global, shared };
 
-  // Null unless the environment asks for a report.
+  // Null unless the environment asks for a report or start() was called.
   static Statistics* active();
+  // Counts anew from now on.
+  static void start();
 
   // A thread accesses n bytes. The lanes that do so at the same line in the same turn of its loops make one request.
   void note(const Thread& t, Memory memory, u64 address, u32 n, Site site);
   // Ends all requests of the block.
   void flush(const Block& block);
   void write() const;
+  // Of the allocation at this address.
+  [[nodiscard]] u64 sectors(u64 allocation) const;
+  // Moved, and how few would have done.
+  [[nodiscard]] std::pair<u64, u64> wavefronts() const;
 
   explicit Statistics(std::string path) : path_(std::move(path)) {}
   ~Statistics() { write(); }
@@ -54,6 +61,7 @@ class Statistics {
   std::string path_;
   std::unordered_map<Key, Request, Hash> requests_;
   std::map<std::tuple<std::string, std::string, int>, Totals> totals_;  // [kernel, line, memory]
+  std::map<u64, u64> sectors_;                                          // by the allocation's address
 };
 
 }  // namespace emulation

@@ -86,5 +86,17 @@ int main() {
     CHECK(number(report, e.marker, e.memory, "ideal") == e.ideal, "%s: ideal %ld", e.marker,
           number(report, e.marker, e.memory, "ideal"));
   }
+
+  // The same for the program: all lines that touch an array, of one launch.
+  cuda_emulation_count();
+  accesses<<<1, 32>>>(x.data(), y.data(), n);
+  CHECK_CUDA(cudaDeviceSynchronize());
+  const long of_x = 4 * n + 32 * n + 16 * n + 5 + 16, cleared = 33;
+  CHECK(cuda_emulation_sectors(x.data()) == of_x, "%llu", cuda_emulation_sectors(x.data()));
+  CHECK(cuda_emulation_sectors(y.data()) == 4, "%llu", cuda_emulation_sectors(y.data()));
+  unsigned long long ideal = 0;
+  const unsigned long long wavefronts = cuda_emulation_wavefronts(&ideal);
+  CHECK(wavefronts == cleared + 32 * n + 2 * n + 4 + 4, "%llu", wavefronts);
+  CHECK(ideal == cleared + n + 2 * n + 4 + 4, "%llu", ideal);
   return test::summary("traffic");
 }

@@ -1,0 +1,150 @@
+// How much memory every tile moves, counted by the emulation on aligned shapes: sectors of global memory and wavefronts
+// of shared memory, against the fewest that would do.
+//
+// The fewest sectors of images: each array once, and the columns beside a strip of a wide image, for which a sector is
+// read to get a pixel; rows beside a chunk are not allowed for. Of weights: once for each thread block; that share is
+// printed and has no bound, because lanes read single weights, and the emulation has no cache to keep their sectors.
+#include <cuda_runtime.h>
+
+#include <optional>
+
+#include "emulation.h"
+#include "launch.cuh"
+#include "support.hpp"
+#include "tiles.hpp"
+#include "topics.hpp"
+
+namespace {
+
+namespace cuda = leancore::detail::cuda;
+using leancore::Operation;
+
+constexpr double most_sectors = 1.15, most_wavefronts = 1.25;
+// Of tiles for pixels of 32 and 64 bytes: 48 and 80 bytes apart, so that every copy of eight pieces meets a bank twice.
+constexpr double most_wavefronts_of_small_pixels = 1.3;
+
+struct Count {
+  std::int64_t moved = 0, fewest = 0;
+  // Of an array that is to be moved once, and of more beside it.
+  template <typename T>
+  void add(const test::DeviceCopy<T>& array, std::int64_t bytes_more = 0, std::int64_t times = 1) {
+    moved += static_cast<std::int64_t>(cuda_emulation_sectors(array.origin()));
+    fewest += (static_cast<std::int64_t>(array.bytes()) + 31) / 32 * times + bytes_more / 32;
+  }
+  [[nodiscard]] double ratio() const { return static_cast<double>(moved) / static_cast<double>(fewest); }
+};
+
+// Bytes that the columns beside strips cost: a sector for each channel of each row, or all channels of a pixel.
+std::int64_t beside_strips(const cuda::RowsCut& cut, const cuda::RowsSide& side, std::int64_t batch, int element) {
+  const bool pixels = side.channel == 1;
+  const std::int64_t column = pixels ? std::int64_t{side.channels} * element : std::int64_t{side.channels} * 32;
+  return batch * cut.height * (cut.strips - 1) * 2 * column;
+}
+
+void check(const char* tile, const char* operation, const leancore::ConvDesc& d, const Count& images,
+           const Count& weights, double most = most_wavefronts) {
+  unsigned long long fewest = 0;
+  const auto wavefronts = static_cast<double>(cuda_emulation_wavefronts(&fewest)) / static_cast<double>(fewest);
+  std::printf("%s %s %ldx%ld: sectors of images %.3f, of weights %.3f; wavefronts %.3f\n", tile, operation,
+              static_cast<long>(d.extents[0]), static_cast<long>(d.extents[1]), images.ratio(), weights.ratio(),
+              wavefronts);
+  const std::string call = std::string(tile) + " " + operation + " " + test::describe(d);
+  CHECK(images.ratio() <= most_sectors, "%s: %.3f", call.c_str(), images.ratio());
+  CHECK(wavefronts <= most, "%s: %.3f", call.c_str(), wavefronts);
+}
+
+template <typename T>
+void fill(test::Arrays<T>& arrays) {
+  arrays.fill([] { return 1.0; });
+}
+
+template <typename T>
+void count_rows(int index, const leancore::ConvDesc& d) {
+  const cuda::RowsTile& tile = cuda::rows_tiles[index];
+  test::Arrays<T> in(d);
+  fill(in);
+  const test::DeviceArrays<T> arrays(in, 0);
+  leancore::detail::Arguments a;
+  a.x = arrays.x.origin();
+  a.dy = a.y = arrays.y.origin();
+  a.alpha = arrays.alpha.origin();
+  a.c = arrays.c.origin();
+  a.bias = arrays.bias.origin();
+  a.dx = arrays.x.origin();
+  for (const Operation operation : {Operation::forward, Operation::backward_data}) {
+    const std::optional<cuda::RowsPlan> plan = cuda::plan_tile(index, operation, d, a);
+    CHECK(plan.has_value(), "%s %s", tile.name, test::describe(d).c_str());
+    if (!plan) continue;
+    cuda_emulation_count();
+    REQUIRE_CUDA(cuda::run(*plan, d.dtype, cuda::Call{a, nullptr, nullptr}));
+    const bool forward = operation == Operation::forward;
+    Count images, weights;
+    const std::int64_t more = beside_strips(plan->parameters.cut, plan->parameters.in, d.batch, sizeof(T));
+    images.add(arrays.x, forward ? more : 0);
+    images.add(arrays.y, forward ? 0 : more);
+    const std::int64_t blocks = std::int64_t{plan->launch.grid[0]} * plan->launch.grid[1];
+    weights.add(arrays.alpha, 0, blocks);
+    weights.add(arrays.c, 0, blocks);
+    if (forward) weights.add(arrays.bias, 0, blocks);
+    const bool small_pixels = d.x_strides[1] == 1 && d.c_in * static_cast<std::int64_t>(sizeof(T)) <= 64;
+    check(tile.name, leancore::operation_names[static_cast<int>(operation)], d, images, weights,
+          small_pixels ? most_wavefronts_of_small_pixels : most_wavefronts);
+  }
+}
+
+template <typename T>
+void count_weight(int index, const leancore::ConvDesc& d) {
+  const cuda::WeightTileFacts& tile = cuda::weight_tiles[index];
+  test::Arrays<T> in(d);
+  fill(in);
+  const test::DeviceArrays<T> arrays(in, 0);
+  leancore::detail::Arguments a;
+  a.x = arrays.x.origin();
+  a.dy = arrays.y.origin();
+  a.dalpha = arrays.alpha.origin();
+  a.dc = arrays.c.origin();
+  const std::optional<cuda::RowsWeightPlan> plan = cuda::plan_weight_tile(index, d, a);
+  CHECK(plan.has_value(), "%s %s", tile.name, test::describe(d).c_str());
+  if (!plan) return;
+  const test::DeviceMemory workspace(static_cast<std::size_t>(plan->reduce.splits * plan->reduce.elements) * 4);
+  cuda_emulation_count();
+  REQUIRE_CUDA(cuda::run(*plan, d.dtype, cuda::Call{a, workspace.data(), nullptr}));
+  Count images, weights;
+  images.add(arrays.x);
+  images.add(arrays.y, beside_strips(plan->parameters.cut, plan->parameters.dy, d.batch, sizeof(T)));
+  // Written, and read again by the reduction.
+  weights.moved = static_cast<std::int64_t>(cuda_emulation_sectors(workspace.data()));
+  weights.fewest = plan->reduce.splits * plan->reduce.elements * 4 / 32 * 2;
+  weights.add(arrays.alpha);
+  weights.add(arrays.c);
+  check(tile.name, "backward_weight", d, images, weights);
+}
+
+// Rows that fill a slot, strips of wider ones, several rows side by side.
+template <typename Visit>
+void over_shapes(leancore::DType dtype, std::int64_t channels, std::int64_t pixels, Visit visit) {
+  const std::int64_t extents[][2] = {{32, pixels}, {32, 2 * pixels}, {32, 32}};
+  for (const auto& e : extents) visit(leancore::compact_desc(dtype, 2, 1, channels, channels, e));
+}
+
+}  // namespace
+
+int test_cuda::traffic() {
+  for (int tile = 0; tile < static_cast<int>(std::size(cuda::rows_tiles)); ++tile) {
+    const cuda::RowsTile& t = cuda::rows_tiles[tile];
+    if (t.kind == cuda::RowsKind::fma) {
+      over_shapes(leancore::DType::f32, t.channels, t.pixels, [&](auto d) { count_rows<float>(tile, d); });
+    } else {
+      over_shapes(leancore::DType::bf16, t.channels, t.pixels, [&](auto d) {
+        if (t.kind == cuda::RowsKind::last) leancore::set_channels_last(d);
+        count_rows<test::bf16>(tile, d);
+      });
+    }
+  }
+  for (int tile = 0; tile < static_cast<int>(std::size(cuda::weight_tiles)); ++tile) {
+    const cuda::WeightTileFacts& t = cuda::weight_tiles[tile];
+    if (t.kind != cuda::WeightKind::tensor) continue;
+    over_shapes(leancore::DType::bf16, t.channels, t.pixels, [&](auto d) { count_weight<test::bf16>(tile, d); });
+  }
+  return test::summary("cuda traffic");
+}

@@ -52,8 +52,9 @@ bool available() {
 bool supports(Operation operation, const ConvDesc&) {
   return operation != Operation::backward;
 }
+template <Choice choice>
 std::size_t workspace_bytes(Operation operation, const ConvDesc& desc, int) {
-  return most_workspace(operation, desc);
+  return most_workspace(operation, desc, choice);
 }
 
 constinit const Implementation best = {"cuda",
@@ -61,14 +62,14 @@ constinit const Implementation best = {"cuda",
                                        DeviceType::cuda,
                                        available,
                                        supports,
-                                       workspace_bytes,
+                                       workspace_bytes<Choice::all>,
                                        run_plan<Choice::all>};
 constinit const Implementation generic = {"cuda_generic",
                                           "CUDA, any strides, stride and dilation; the oracle of the others",
                                           DeviceType::cuda,
                                           available,
                                           supports,
-                                          workspace_bytes,
+                                          workspace_bytes<Choice::generic>,
                                           run_plan<Choice::generic>};
 
 constexpr const Implementation* list[] = {&best, &generic};

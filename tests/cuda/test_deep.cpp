@@ -1,6 +1,8 @@
 // The kernels of many channels: every tile on shapes that lead it every way (small images that share a tile, rows that
-// do not fill one, strips, ragged channels, odd widths, unaligned memory, gaps), in both directions; and calls that the
-// plan gives to them, with exactly the workspace that is asked for.
+// do not fill one, strips, ragged channels, odd widths, unaligned memory, gaps, a NaN), in both directions; and calls
+// that the plan gives to them, with exactly the workspace that is asked for.
+#include <cmath>
+#include <limits>
 #include <optional>
 
 #include "../cpp/bounds.hpp"
@@ -17,31 +19,37 @@ using leancore::Operation;
 
 long cases = 0;
 
-// Runs one tile, whatever the plan would have chosen.
+// Runs one tile, whatever the plan would have chosen; nothing where it cannot take the call.
+template <typename T>
+std::vector<T> run_tile(int tile, Operation operation, const ConvDesc& d, const test::Arrays<T>& in,
+                        std::int64_t shift) {
+  test::Outputs<T> host(operation, d, test::GuardedMemory::Flush::to_end);
+  const test::DeviceArrays<T> from(in, shift), out(host, shift);
+  leancore::detail::Arguments a;
+  a.x = from.x.origin();
+  a.dy = from.y.origin();
+  a.alpha = from.alpha.origin();
+  a.c = from.c.origin();
+  a.bias = from.bias.origin();
+  a.y = out.y.origin();
+  a.dx = out.x.origin();
+  const std::optional<cuda::DeepPlan> plan = cuda::plan_deep_tile(tile, operation, d, a);
+  if (!plan) return {};
+  const test::DeviceMemory workspace(cuda::workspace_of(*plan));
+  REQUIRE_CUDA(cuda::run(*plan, d.dtype, cuda::Call{a, workspace.data(), nullptr}));
+  REQUIRE_CUDA(cudaDeviceSynchronize());
+  (operation == Operation::forward ? out.y : out.x).download();
+  ++cases;
+  return host.values();
+}
+
 template <typename T>
 void compare(int tile, const ConvDesc& d, std::int64_t shift, bool exact, test::Random& random) {
   const char* name = cuda::deep_tiles[tile].name;
   test::Arrays<T> in(d);
   in.fill([&] { return exact ? static_cast<double>(random.integer(-4, 4)) : random.normal(); });
   for (const Operation operation : {Operation::forward, Operation::backward_data}) {
-    test::Outputs<T> host(operation, d, test::GuardedMemory::Flush::to_end);
-    const test::DeviceArrays<T> from(in, shift), out(host, shift);
-    leancore::detail::Arguments a;
-    a.x = from.x.origin();
-    a.dy = from.y.origin();
-    a.alpha = from.alpha.origin();
-    a.c = from.c.origin();
-    a.bias = from.bias.origin();
-    a.y = out.y.origin();
-    a.dx = out.x.origin();
-    const std::optional<cuda::DeepPlan> plan = cuda::plan_deep_tile(tile, operation, d, a);
-    CHECK(plan.has_value(), "%s %s", name, test::describe(d).c_str());
-    if (!plan) continue;
-    const test::DeviceMemory workspace(cuda::workspace_of(*plan));
-    REQUIRE_CUDA(cuda::run(*plan, d.dtype, cuda::Call{a, workspace.data(), nullptr}));
-    REQUIRE_CUDA(cudaDeviceSynchronize());
-    (operation == Operation::forward ? out.y : out.x).download();
-    const std::vector<T> got = host.values();
+    const std::vector<T> got = run_tile(tile, operation, d, in, shift);
     if (exact) {
       const std::vector<T> expected = test::compute(operation, d, in, true, test::forced("reference"));
       CHECK(got == expected, "%s %s %s, %ld elements off", name, leancore::operation_names[static_cast<int>(operation)],
@@ -49,7 +57,6 @@ void compare(int tile, const ConvDesc& d, std::int64_t shift, bool exact, test::
     } else {
       test::Bounds(operation, d, in).check(name, operation, d, got, true);
     }
-    ++cases;
   }
 }
 
@@ -142,6 +149,41 @@ void check_borders(int tile, test::Random& random) {
   }
 }
 
+// A NaN spreads as the definition says, and at the neighbouring pixels to the 16 channels of its product.
+template <typename T>
+void check_nan(int tile, test::Random& random) {
+  const std::int64_t channels = 56, extents[] = {4, 19};
+  for (const bool last : {false, true}) {
+    ConvDesc d = leancore::compact_desc(test::dtype_of<T>, 2, 2, channels, channels, extents);
+    if (last) leancore::set_channels_last(d);
+    test::Arrays<T> in(d);
+    in.fill([&] { return static_cast<double>(random.integer(1, 3)); });
+    std::vector<T> values = in.x.values();
+    const auto at = random.integer(0, static_cast<std::int64_t>(values.size()) - 1);
+    values[static_cast<std::size_t>(at)] = T(std::numeric_limits<double>::quiet_NaN());
+    in.x.assign(values);
+    in.y.assign(values);
+    const std::int64_t pixels = extents[0] * extents[1], image = channels * pixels;
+    for (const Operation operation : {Operation::forward, Operation::backward_data}) {
+      const std::vector<T> expected = test::compute(operation, d, in, true, test::forced("reference"));
+      const std::vector<T> got = run_tile(tile, operation, d, in, 0);
+      CHECK(got.size() == expected.size(), "%zu results", got.size());
+      for (std::int64_t i = 0; i < static_cast<std::int64_t>(got.size()); ++i) {
+        const auto value = static_cast<double>(got[static_cast<std::size_t>(i)]);
+        const auto wanted = static_cast<double>(expected[static_cast<std::size_t>(i)]);
+        const std::int64_t rows = i % pixels / extents[1] - at % pixels / extents[1];
+        const std::int64_t columns = i % extents[1] - at % extents[1];
+        const bool neighbour = i / image == at / image && std::abs(rows) + std::abs(columns) == 1 &&
+                               i % image / pixels / 16 == at % image / pixels / 16;
+        CHECK(std::isnan(wanted) ? std::isnan(value) : value == wanted || (neighbour && std::isnan(value)),
+              "%s %s element %ld: %g, expected %g, NaN at %ld", cuda::deep_tiles[tile].name,
+              leancore::operation_names[static_cast<int>(operation)], static_cast<long>(i), value, wanted,
+              static_cast<long>(at));
+      }
+    }
+  }
+}
+
 // Through the library.
 template <typename T>
 void check_calls(test::Random& random) {
@@ -180,6 +222,8 @@ int test_cuda::deep() {
     check_last<test::bf16>(tile, random);
     check_borders<test::f16>(tile, random);
     check_borders<test::bf16>(tile, random);
+    check_nan<test::f16>(tile, random);
+    check_nan<test::bf16>(tile, random);
     std::printf("%s: %ld cases\n", t.name, cases - before);
   }
   check_calls<test::f16>(random);

@@ -39,15 +39,15 @@ class DeepRowLoader {
     const int first = slab * deep_step, channel = first + thread / columns;
     const T* from = pixels + first * p.in.channel;
     unsigned char* to = stage_pixels + offset;
-#pragma unroll(copy_bytes == 2 ? 8 : deep_step / step)
+#pragma unroll(copy_bytes == 16 ? deep_step / step : 2)
     for (int k = 0; k < deep_step; k += step) {
       copy_pixels<copy_bytes>(to, from, exists && channel + k < p.in.channels);
       to += step * p.pitch;
       from += step * p.in.channel;
     }
     if (!own) return;
-    if (unit.first_row % p.cut.height != 0) load_row(first, unit.first_row - 1, stage_pixels);
-    const int below = unit.first_row + p.cut.tile_rows;
+    const int first_row = opaque(unit.first_row), below = first_row + p.cut.tile_rows;
+    if (first_row % p.cut.height != 0) load_row(first, first_row - 1, stage_pixels);
     if (below < p.cut.rows && below % p.cut.height != 0) load_row(first, below, stage_pixels + p.row_pitch + p.below);
     if (p.cut.strips > 1) load_sides(first, stage_pixels + p.row_pitch);
   }
@@ -67,7 +67,7 @@ class DeepRowLoader {
 
   // The row above or below the tile.
   __device__ void load_row(int first_channel, int stacked_row, unsigned char* to) const {
-    const int row_columns = p.cut.tile_columns / copy, channels = threads / row_columns;
+    const int row_columns = opaque(p.cut.tile_columns) / copy, channels = threads / row_columns;
     const int k0 = thread / row_columns, column = thread % row_columns * copy, image = stacked_row / p.cut.height;
     if (k0 >= channels) return;
     const bool inside = unit.first_column + column < p.cut.width;
@@ -83,7 +83,7 @@ class DeepRowLoader {
   // The pixels beside a strip; an asynchronous copy has at least 4 bytes, so that the pixel comes with one more.
   __device__ void load_sides(int first_channel, unsigned char* to) const {
     constexpr int bytes = copy_bytes >= 4 ? 4 : 2, count = bytes / 2;
-    const int rows = p.cut.tile_rows;
+    const int rows = opaque(p.cut.tile_rows);
 #pragma unroll 1
     for (int i = thread; i < deep_step * rows * 2; i += threads) {
       const int right = i % 2, row = i / 2 % rows, k = i / 2 / rows, stacked = unit.first_row + row;
@@ -132,10 +132,11 @@ class DeepRows {
     centre = Tile::alpha_bytes + t * p.pitch + (1 + piece.tile_row) * p.row_pitch + piece.tile_column * 2;
     below = piece.tile_row + 1 < p.cut.tile_rows ? p.row_pitch : p.below - piece.tile_row * p.row_pitch;
     const bool strips = p.cut.strips > 1;
-    has_above = piece.exists && piece.row > 0;
-    has_below = piece.exists && piece.row + 1 < p.cut.height;
-    has_left = piece.exists && piece.column > 0;
-    has_right = piece.exists && (strips ? piece.column + 8 < p.cut.width : piece.column + 8 < p.cut.tile_columns);
+    const bool taps[4] = {piece.row > 0, piece.column > 0,
+                          piece.column + 8 < (strips ? p.cut.width : p.cut.tile_columns), piece.row + 1 < p.cut.height};
+    has = 0;
+#pragma unroll
+    for (int tap = 0; tap < 4; ++tap) has |= (piece.exists && taps[tap] ? 1u : 0u) << tap;
   }
 
   __device__ __forceinline__ void start(Sums& sum) const {
@@ -229,6 +230,7 @@ class DeepRows {
       }
     };
     {
+      const bool has_left = (has >> 1 & 1) != 0, has_right = (has >> 2 & 1) != 0;
       const EdgeOperands left(has_left ? from - 2 : zeros, has_left ? p.pitch : 0, false);
       const EdgeOperands right(has_right ? from + 16 : zeros, has_right ? p.pitch : 0, false);
       std::uint32_t to_left[4], to_right[4];
@@ -245,7 +247,7 @@ class DeepRows {
     if (p.cut.height == 1) return;
 #pragma unroll
     for (int tap = 0; tap < 4; tap += 3) {
-      const bool exists = tap == 0 ? has_above : has_below;
+      const bool exists = (has >> tap & 1) != 0;
       PixelOperands row;
       row.load(exists ? from + (tap == 0 ? -p.row_pitch : below) : zeros, exists ? p.pitch : 0);
       std::uint32_t a[4];
@@ -262,7 +264,7 @@ class DeepRows {
   int alpha_offset, centre, below;  // bytes in a stage
   const unsigned char *zeros, *c;
   unsigned which;  // where a lane has the diagonal, for __byte_perm
-  bool has_above, has_below, has_left, has_right;
+  unsigned has;    // bit tap: that neighbour of the lane's piece exists
 };
 
 template <typename T, typename Tile, int copy_bytes>

@@ -23,4 +23,13 @@ cudaError_t launch_deep_bf16(const DeepPlan& plan, const DeepParameters& paramet
 cudaError_t launch_rows_weight(const RowsWeightPlan& plan, DType dtype, const RowsWeightParameters& parameters,
                                cudaStream_t stream);
 
+// rows_weight_last.cu
+cudaError_t launch_weight_last(const RowsWeightPlan& plan, DType dtype, const RowsWeightParameters& parameters,
+                               cudaStream_t stream);
+
+// rows_weight_fma.cu, rows_weight_fma_last.cu
+cudaError_t launch_weight_fma(const RowsWeightPlan& plan, const RowsWeightParameters& parameters, cudaStream_t stream);
+cudaError_t launch_weight_fma_last(const RowsWeightPlan& plan, const RowsWeightParameters& parameters,
+                                   cudaStream_t stream);
+
 }  // namespace leancore::detail::cuda

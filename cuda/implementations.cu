@@ -52,8 +52,9 @@ bool available() {
 bool supports(Operation operation, const ConvDesc&) {
   return operation != Operation::backward;
 }
+template <Choice choice>
 std::size_t workspace_bytes(Operation operation, const ConvDesc& desc, int) {
-  return most_workspace(operation, desc);
+  return most_workspace(operation, desc, choice);
 }
 
 constinit const Implementation best = {"cuda",
@@ -61,7 +62,7 @@ constinit const Implementation best = {"cuda",
                                        DeviceType::cuda,
                                        available,
                                        supports,
-                                       workspace_bytes,
+                                       workspace_bytes<Choice::all>,
                                        run_plan<Choice::all>};
 constinit const Implementation tf32 = {"cuda_tf32",
                                        "as cuda, but fp32 with factors rounded to 11 bits where tensor cores take them",
@@ -75,7 +76,7 @@ constinit const Implementation generic = {"cuda_generic",
                                           DeviceType::cuda,
                                           available,
                                           supports,
-                                          workspace_bytes,
+                                          workspace_bytes<Choice::generic>,
                                           run_plan<Choice::generic>};
 
 constexpr const Implementation* list[] = {&best, &tf32, &generic};

@@ -56,6 +56,7 @@ auto with_element(DType dtype, Visit visit) {
 cudaError_t run(const ApplyPlan& plan, DType dtype, const Call& call);
 cudaError_t run(const WeightPlan& plan, DType dtype, const Call& call);
 cudaError_t run(const RowsPlan& plan, DType dtype, const Call& call);
+cudaError_t run(const DeepPlan& plan, DType dtype, const Call& call);
 cudaError_t run(const RowsWeightPlan& plan, DType dtype, const Call& call);
 
 // dalpha and dc from the partial results in the workspace.

@@ -107,4 +107,36 @@ struct RowsWeightParameters {
   std::int64_t elements = 0;        // of a partial result: dalpha, then dc
 };
 
+// ---- kernels of many channels: images and arrays as above -----------------------------------------------------------
+
+// The rows of all images, one image after the other, are cut into tiles of so many rows by the columns of a strip.
+// Narrow images are one strip.
+struct DeepCut {
+  std::int32_t height = 0, width = 0;  // of an image
+  std::int32_t rows = 0;               // of all images
+  std::int32_t tile_rows = 0, tile_columns = 0, strips = 0;
+};
+
+// The operation of RowsParameters, with alpha as `pack` leaves it: see deep.cuh.
+struct DeepParameters {
+  DeepCut cut;
+  RowsSide in, out;
+  const void* alpha = nullptr;
+  const void* c = nullptr;
+  const void* bias = nullptr;
+  std::int32_t stencil_channels = 0;
+  std::int64_t c_channel = 0, bias_stride = 0;
+  std::int64_t c_tap[4] = {};  // as in RowsParameters
+  // Bytes in shared memory: from row to row, from channel to channel (of contiguous rows), from the first row of a tile
+  // to the row below it, and of all pixels of a stage.
+  std::int32_t row_pitch = 0, pitch = 0, below = 0, pixel_bytes = 0;
+};
+
+// alpha in the order in which lanes take it.
+struct PackParameters {
+  std::int64_t alpha_out = 0, alpha_in = 0;
+  std::int32_t outputs = 0, inputs = 0;  // channels
+  bool channels_last = false;            // the order of deep_last.cuh, else that of deep_rows.cuh
+};
+
 }  // namespace leancore::detail::cuda

@@ -307,6 +307,16 @@ std::int64_t enough_chunks(const RowsCut& cut, std::int64_t other_blocks) {
   return std::clamp<std::int64_t>(ceil_div(enough_blocks, other_blocks), 1, std::max<std::int64_t>(1, most));
 }
 
+// Offsets of the columns of c for up, left, right, down; the adjoint mirrors them. A single row has neither up nor
+// down.
+void set_taps(const ConvDesc& d, bool adjoint, std::int64_t (&c_tap)[4]) {
+  const int two[] = {0, 1, 2, 3}, one[] = {0, 0, 1, 0}, last = 2 * d.dims - 1;
+  for (int tap = 0; tap < 4; ++tap) {
+    const int column = (d.dims == 2 ? two : one)[tap];
+    c_tap[tap] = (adjoint ? last - column : column) * d.c_strides[1];
+  }
+}
+
 // Nothing where the tile cannot take the call.
 std::optional<RowsPlan> plan_rows(int tile_index, Operation operation, const RowsProblem& problem, const ConvDesc& d) {
   const RowsTile& tile = rows_tiles[tile_index];
@@ -330,12 +340,7 @@ std::optional<RowsPlan> plan_rows(int tile_index, Operation operation, const Row
   p.alpha_in = d.alpha_strides[rows.adjoint ? 0 : 1];
   p.c_channel = d.c_strides[0];
   p.bias_stride = d.bias_stride;
-  // Columns of c for up, left, right, down; the adjoint mirrors them. A single row has neither up nor down.
-  const int two[] = {0, 1, 2, 3}, one[] = {0, 0, 1, 0}, last = 2 * d.dims - 1;
-  for (int tap = 0; tap < 4; ++tap) {
-    const int column = (d.dims == 2 ? two : one)[tap];
-    p.c_tap[tap] = (rows.adjoint ? last - column : column) * d.c_strides[1];
-  }
+  set_taps(d, rows.adjoint, p.c_tap);
   rows.launch.grid[0] = static_cast<std::uint32_t>(d.batch * units_per_image);
   rows.launch.grid[1] = static_cast<std::uint32_t>(output_blocks);
   rows.launch.block = static_cast<std::uint32_t>(tile.threads);
@@ -400,6 +405,105 @@ std::optional<RowsPlan> choose_rows(Operation operation, ConvDesc d, const Argum
     best = i;
   }
   return best < 0 ? std::nullopt : plan_rows(best, operation, *problem, d);
+}
+
+// ---- kernels of many channels ------------------------------------------------------------------------------------
+
+// Rows of tiles, nothing wasted but the end of narrow rows. In strips, wide images need no more of rows above and below
+// than narrow ones.
+DeepCut cut_deep(const RowsProblem& problem, std::int64_t batch, int pixels) {
+  const std::int64_t piece = problem.channels_last ? 1 : 8, padded = ceil_div(problem.width, piece) * piece;
+  DeepCut cut;
+  cut.height = as_int(problem.height);
+  cut.width = as_int(problem.width);
+  cut.rows = as_int(batch * problem.height);
+  cut.tile_columns = as_int(std::min<std::int64_t>(padded, deep_strip));
+  cut.tile_rows = pixels / cut.tile_columns;
+  cut.strips = as_int(ceil_div(problem.width, cut.tile_columns));
+  return cut;
+}
+
+std::int64_t tiles_of(const DeepCut& cut) {
+  return ceil_div(cut.rows, cut.tile_rows) * cut.strips;
+}
+
+// Nothing where the tile cannot take the call.
+std::optional<DeepPlan> plan_deep(int tile_index, Operation operation, const RowsProblem& problem, const ConvDesc& d) {
+  const DeepTileFacts& tile = deep_tiles[tile_index];
+  if (problem.element != 2 || problem.height > narrow_limit / d.batch) return {};
+  DeepPlan deep;
+  deep.tile = tile_index;
+  deep.adjoint = operation == Operation::backward_data;
+  deep.copy_bytes = problem.copy_bytes();
+  DeepParameters& p = deep.parameters;
+  p.in = deep.adjoint ? problem.y : problem.x;
+  p.out = deep.adjoint ? problem.x : problem.y;
+  p.cut = cut_deep(problem, d.batch, tile.pixels);
+  if (problem.channels_last && !has_vectors(p.in, p.out, problem.element)) return {};
+  // Between the rows of strips there is room for the pixels beside them.
+  const bool strips = p.cut.strips > 1;
+  if (problem.channels_last) {
+    p.row_pitch = (p.cut.tile_columns + (strips ? 2 : 0)) * deep_pixel_pitch;
+    p.below = strips ? p.cut.tile_rows * p.row_pitch : tile.pixels * deep_pixel_pitch;
+    p.pixel_bytes = p.below + 2 * p.row_pitch;
+  } else {
+    p.row_pitch = p.cut.tile_columns * 2 + (strips ? 16 : 0);
+    p.below = strips ? p.cut.tile_rows * p.row_pitch : tile.pixels * 2;
+    p.pitch = p.below + 2 * p.row_pitch + 16;
+    p.pixel_bytes = deep_step * p.pitch;
+  }
+  p.stencil_channels = as_int(d.diagonal());
+  p.c_channel = d.c_strides[0];
+  p.bias_stride = d.bias_stride;
+  set_taps(d, deep.adjoint, p.c_tap);
+  deep.pack.alpha_out = d.alpha_strides[deep.adjoint ? 1 : 0];
+  deep.pack.alpha_in = d.alpha_strides[deep.adjoint ? 0 : 1];
+  deep.pack.outputs = p.out.channels;
+  deep.pack.inputs = p.in.channels;
+  deep.pack.channels_last = problem.channels_last;
+
+  constexpr std::int64_t most_alpha = std::int64_t{1} << 30;
+  const std::int64_t output_blocks = ceil_div(p.out.channels, tile.block_outputs);
+  const std::int64_t alpha_bytes = static_cast<std::int64_t>(workspace_of(deep));
+  if (tiles_of(p.cut) > most_blocks_x / output_blocks || alpha_bytes > most_alpha) return {};
+  deep.packing = one_thread_each(alpha_bytes / 16);
+  deep.launch.grid[0] = static_cast<std::uint32_t>(tiles_of(p.cut) * output_blocks);
+  deep.launch.block = static_cast<std::uint32_t>(tile.threads);
+  deep.launch.shared_bytes = static_cast<std::uint32_t>(tile.shared_bytes(p.pixel_bytes));
+  return deep;
+}
+
+// Calls that these kernels are made for; with fewer channels the row-marching ones read the pixels once.
+std::optional<RowsProblem> deep_problem(Operation operation, const ConvDesc& d, const Arguments& a) {
+  constexpr std::int64_t few_channels = 128;
+  const bool adjoint = operation == Operation::backward_data;
+  if (info(d.dtype).size != 2 || (adjoint ? d.c_out : d.c_in) <= few_channels) return {};
+  return rows_problem(d, adjoint ? a.dx : a.x, adjoint ? a.dy : a.y);
+}
+
+// The tile that fits the device and wastes least, the larger of equals unless its thread blocks are few; nothing where
+// most of every tile is wasted.
+std::optional<DeepPlan> choose_deep(Operation operation, ConvDesc d, const Arguments& a, const DeviceFacts& device) {
+  constexpr std::uint32_t enough_blocks = 128;
+  if (d.dtype == DType::bf16 && device.architecture < 80) return {};
+  const Shapes shapes(d);
+  const std::optional<RowsProblem> problem = deep_problem(operation, d, a);
+  if (!problem) return {};
+  std::optional<DeepPlan> best;
+  std::int64_t fewest_products = 0;
+  for (int i = 0; i < static_cast<int>(std::size(deep_tiles)); ++i) {
+    const DeepTileFacts& tile = deep_tiles[i];
+    const std::optional<DeepPlan> deep = plan_deep(i, operation, *problem, d);
+    if (!deep || deep->launch.shared_bytes > device.shared_bytes_per_block) continue;
+    const DeepCut& cut = deep->parameters.cut;
+    const double pixels = static_cast<double>(cut.rows) * cut.width;
+    if (pixels < least_useful * static_cast<double>(tiles_of(cut)) * tile.pixels) continue;
+    const std::int64_t products = std::int64_t{deep->launch.grid[0]} * tile.block_outputs * tile.pixels;
+    if (best && (products > fewest_products || deep->launch.grid[0] < enough_blocks)) continue;
+    best = deep;
+    fewest_products = products;
+  }
+  return best;
 }
 
 bool takes(const WeightTileFacts& tile, const RowsProblem& problem, DType dtype) {
@@ -488,12 +592,30 @@ Plan make_plan(Operation operation, const ConvDesc& desc, const Arguments& argum
   }
   const std::optional<RowsPlan> rows =
       choice == Choice::generic ? std::nullopt : choose_rows(operation, d, arguments, device, choice);
+  const std::optional<DeepPlan> deep =
+      choice == Choice::generic || rows ? std::nullopt : choose_deep(operation, d, arguments, device);
   if (rows) {
     plan.steps = *rows;
+  } else if (deep) {
+    plan.steps = *deep;
+    plan.workspace_bytes = workspace_of(*deep);
   } else {
     plan_apply(operation, d, plan);
   }
   return plan;
+}
+
+std::size_t workspace_of(const DeepPlan& plan) {
+  const PackParameters& p = plan.pack;
+  return static_cast<std::size_t>(ceil_div(p.outputs, 16) * 16 * ceil_div(p.inputs, deep_step) * deep_step * 2);
+}
+
+std::optional<DeepPlan> plan_deep_tile(int tile, Operation operation, const ConvDesc& desc, const Arguments& a) {
+  ConvDesc d = with_short_steps(desc);
+  const Shapes shapes(d);
+  const bool adjoint = operation == Operation::backward_data;
+  const std::optional<RowsProblem> problem = rows_problem(d, adjoint ? a.dx : a.x, adjoint ? a.dy : a.y);
+  return problem ? plan_deep(tile, operation, *problem, d) : std::nullopt;
 }
 
 std::optional<RowsPlan> plan_tile(int tile, Operation operation, const ConvDesc& desc, const Arguments& a) {
@@ -513,16 +635,26 @@ std::optional<RowsWeightPlan> plan_weight_tile(int tile, const ConvDesc& desc, c
              : std::nullopt;
 }
 
-std::size_t most_workspace(Operation operation, const ConvDesc& desc) {
-  if (operation != Operation::backward_weight) return 0;
-  const ConvDesc d = with_short_steps(desc);
+std::size_t most_workspace(Operation operation, const ConvDesc& desc, Choice choice) {
+  ConvDesc d = with_short_steps(desc);
   std::size_t most = 0;
+  if (operation != Operation::backward_weight) {
+    if (choice == Choice::generic) return 0;
+    const Shapes shapes(d);
+    const std::optional<RowsProblem> problem = deep_problem(operation, d, Arguments{});
+    for (int tile = 0; problem && tile < static_cast<int>(std::size(deep_tiles)); ++tile) {
+      const std::optional<DeepPlan> deep = plan_deep(tile, operation, *problem, d);
+      if (deep) most = std::max(most, workspace_of(*deep));
+    }
+    return most;
+  }
   // Without one of the gradients there are fewer elements and therefore, perhaps, more splits.
   for (const auto& [want_alpha, want_c] : {std::pair{true, true}, {true, false}, {false, true}}) {
     Plan plan;
     plan_weight(d, want_alpha, want_c, plan);
     most = std::max(most, plan.workspace_bytes);
-    const std::optional<RowsWeightPlan> rows = choose_rows_weight(d, Arguments{}, want_alpha, want_c);
+    const std::optional<RowsWeightPlan> rows =
+        choice == Choice::generic ? std::nullopt : choose_rows_weight(d, Arguments{}, want_alpha, want_c);
     if (rows) most = std::max(most, workspace_of(rows->reduce, d.dtype));
   }
   return most;

@@ -54,6 +54,16 @@ struct RowsPlan {
   RowsParameters parameters;  // without the pointers
 };
 
+// Two launches: alpha in the order in which the kernel takes it, into the workspace; then a kernel of kernels.def.
+struct DeepPlan {
+  int tile = 0;  // its row in deep_tiles
+  int copy_bytes = 0;
+  bool adjoint = false;
+  LaunchShape packing, launch;
+  PackParameters pack;
+  DeepParameters parameters;  // without the pointers
+};
+
 // Two launches: partial sums by a kernel of kernels.def, then their sum.
 struct RowsWeightPlan {
   int tile = 0;  // its row in weight_tiles
@@ -72,7 +82,7 @@ struct TooLargePlan {};
 struct Plan {
   DType dtype = DType::f32;
   std::size_t workspace_bytes = 0;
-  std::variant<EmptyPlan, TooLargePlan, ApplyPlan, WeightPlan, RowsPlan, RowsWeightPlan> steps;
+  std::variant<EmptyPlan, TooLargePlan, ApplyPlan, WeightPlan, RowsPlan, RowsWeightPlan, DeepPlan> steps;
 };
 
 // Which kernels a plan may choose from; `tf32`: those that round factors of fp32 to TF32 rather than others.
@@ -85,10 +95,16 @@ Plan make_plan(Operation operation, const ConvDesc& desc, const Arguments& argum
 // The launch of one row-marching tile, whatever make_plan would choose; nothing where the tile cannot take the call.
 std::optional<RowsPlan> plan_tile(int tile, Operation operation, const ConvDesc& desc, const Arguments& arguments);
 
+// The same of a tile for many channels.
+std::optional<DeepPlan> plan_deep_tile(int tile, Operation operation, const ConvDesc& desc, const Arguments& arguments);
+
+// What its launches need.
+std::size_t workspace_of(const DeepPlan& plan);
+
 // The same of a tile of backward_weight.
 std::optional<RowsWeightPlan> plan_weight_tile(int tile, const ConvDesc& desc, const Arguments& arguments);
 
 // Enough for any device, and any arguments of the described arrays.
-std::size_t most_workspace(Operation operation, const ConvDesc& desc);
+std::size_t most_workspace(Operation operation, const ConvDesc& desc, Choice choice);
 
 }  // namespace leancore::detail::cuda

@@ -19,6 +19,13 @@ namespace leancore::detail::cuda {
 #define LEANCORE_SM80 0
 #endif
 
+// The same value, of which the compiler knows nothing: what is computed from it in a rare branch of a loop is computed
+// there, instead of before the loop, where it would take registers.
+__device__ __forceinline__ int opaque(int value) {
+  asm volatile("" : "+r"(value));
+  return value;
+}
+
 // ---- asynchronous copies from global to shared memory -------------------------------------------------------------
 
 // Copies `bytes` (4, 8 or 16, to which both addresses are aligned), or writes zeros where `exists` is false; `from` is

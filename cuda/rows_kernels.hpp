@@ -1,4 +1,4 @@
-// Where the row-marching kernels are instantiated.
+// Where the tiled kernels are instantiated.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -16,6 +16,10 @@ cudaError_t launch_tensor_bf16(const RowsPlan& plan, const RowsParameters& param
 // rows_last.cu, rows_last_tf32.cu
 cudaError_t launch_last(const RowsPlan& plan, DType dtype, const RowsParameters& parameters, cudaStream_t stream);
 cudaError_t launch_last_tf32(const RowsPlan& plan, const RowsParameters& parameters, cudaStream_t stream);
+
+// deep_f16.cu, deep_bf16.cu
+cudaError_t launch_deep_f16(const DeepPlan& plan, const DeepParameters& parameters, cudaStream_t stream);
+cudaError_t launch_deep_bf16(const DeepPlan& plan, const DeepParameters& parameters, cudaStream_t stream);
 
 // rows_weight.cu
 cudaError_t launch_rows_weight(const RowsWeightPlan& plan, DType dtype, const RowsWeightParameters& parameters,

@@ -57,6 +57,25 @@ struct EdgeOperands {
       : low(__shfl_sync(0xffffffff, own_low, lane)), high(__shfl_sync(0xffffffff, own_high, lane)) {}
 };
 
+// Writes a piece, of which `pixels` exist, in parts of copy_bytes.
+template <int copy_bytes, typename T>
+__device__ __forceinline__ void store_piece(T* to, const std::uint32_t (&words)[4], int pixels) {
+  if constexpr (copy_bytes == 16) {
+    *reinterpret_cast<uint4*>(to) = make_uint4(words[0], words[1], words[2], words[3]);
+  } else {
+#pragma unroll
+    for (int w = 0; w < 4; ++w) {
+      if constexpr (copy_bytes == 4) {
+        if (2 * w < pixels) reinterpret_cast<std::uint32_t*>(to)[w] = words[w];
+      } else {
+        auto* bits = reinterpret_cast<std::uint16_t*>(to) + 2 * w;
+        if (2 * w < pixels) bits[0] = static_cast<std::uint16_t>(words[w] & 0xffff);
+        if (2 * w + 1 < pixels) bits[1] = static_cast<std::uint16_t>(words[w] >> 16);
+      }
+    }
+  }
+}
+
 template <typename T, typename Tile, int copy_bytes>
 class RowsTensor {
   static constexpr int k_blocks = Tile::k_blocks, m_tiles = Tile::m_tiles, groups = Tile::groups;
@@ -235,25 +254,7 @@ class RowsTensor {
           for (int w = 0; w < 4; ++w) {
             words[w] = round_pair<T>(sum[m][2 * w][half * 2 + v], sum[m][2 * w + 1][half * 2 + v]);
           }
-          store_piece(to + (m * 16 + half * 8) * p.out.channel, words, p.cut.width - out_column[i][v]);
-        }
-      }
-    }
-  }
-
-  // `pixels` of the piece exist.
-  static __device__ __forceinline__ void store_piece(T* to, const std::uint32_t (&words)[4], int pixels) {
-    if constexpr (copy_bytes == 16) {
-      *reinterpret_cast<uint4*>(to) = make_uint4(words[0], words[1], words[2], words[3]);
-    } else {
-#pragma unroll
-      for (int w = 0; w < 4; ++w) {
-        if constexpr (copy_bytes == 4) {
-          if (2 * w < pixels) reinterpret_cast<std::uint32_t*>(to)[w] = words[w];
-        } else {
-          auto* bits = reinterpret_cast<std::uint16_t*>(to) + 2 * w;
-          if (2 * w < pixels) bits[0] = static_cast<std::uint16_t>(words[w] & 0xffff);
-          if (2 * w + 1 < pixels) bits[1] = static_cast<std::uint16_t>(words[w] >> 16);
+          store_piece<copy_bytes>(to + (m * 16 + half * 8) * p.out.channel, words, p.cut.width - out_column[i][v]);
         }
       }
     }

@@ -22,6 +22,10 @@
 
 namespace leancore::detail::cuda {
 
+// Of the kernels of many channels: input channels of a stage of their ring, columns of a strip, and bytes from pixel to
+// pixel of channels-last arrays.
+inline constexpr int deep_step = 32, deep_strip = 64, deep_pixel_pitch = deep_step * 2 + 16;
+
 template <int element_, int channels_, int pixels_, int slots_>
 struct RowRing {
   static constexpr int element = element_;    // bytes
@@ -147,6 +151,23 @@ struct LastTf32Tile {
   static_assert((products == 1 || products == 3) && pixels % (16 * warps_across) == 0);
 };
 
+// deep.cuh; a warp takes 64 pixels
+template <int m_tiles_, int warps_out_, int warps_across_, int stages_>
+struct DeepTile {
+  static constexpr int m_tiles = m_tiles_;            // of 16 channels of `out` of a warp
+  static constexpr int warps_out = warps_out_;        // over channels of `out`
+  static constexpr int warps_across = warps_across_;  // over pixels
+  static constexpr int stages = stages_;              // of the ring
+
+  static constexpr int pixels = 64 * warps_across;
+  static constexpr int threads = 32 * warps_out * warps_across;
+  static constexpr int block_outputs = 16 * m_tiles * warps_out;
+  static constexpr int alpha_bytes = block_outputs * deep_step * 2;  // of a stage
+  static constexpr int extra_bytes = block_outputs * 8 + 16;         // beside the ring: c, and zeros
+  // Pitches of a channel are odd numbers of 16-byte pieces where a tile of strips has an even number of rows.
+  static_assert(pixels / deep_strip % 2 == 0 && alpha_bytes % (16 * threads) == 0 && threads % 64 == 0);
+};
+
 // rows_weight.cuh
 template <int m_tiles_, int n_tiles_, int warps_o_, int warps_i_, int warps_across_, int pixels_, int ahead_>
 struct WeightTile {
@@ -248,6 +269,28 @@ inline constexpr RowsTile rows_tiles[] = {
 #define LEANCORE_ROWS_LAST(name, ...) rows_tile<LastTile<__VA_ARGS__>>(#name, RowsKind::last),
 #define LEANCORE_ROWS_LAST_TF32(name, products, ...) \
   rows_tile<LastTf32Tile<products, __VA_ARGS__>>(#name, products == 3 ? RowsKind::last_tf32x3 : RowsKind::last_tf32),
+#include "kernels.def"
+};
+
+struct DeepTileFacts {
+  const char* name;
+  int block_outputs;  // channels of `out` of a thread block
+  int pixels;         // of a tile
+  int threads, stages, alpha_bytes, extra_bytes;
+
+  [[nodiscard]] constexpr int shared_bytes(int pixel_bytes) const {
+    return stages * (alpha_bytes + pixel_bytes) + extra_bytes;
+  }
+};
+inline constexpr DeepTileFacts deep_tiles[] = {
+#define LEANCORE_DEEP(name, ...)         \
+  {#name,                                \
+   DeepTile<__VA_ARGS__>::block_outputs, \
+   DeepTile<__VA_ARGS__>::pixels,        \
+   DeepTile<__VA_ARGS__>::threads,       \
+   DeepTile<__VA_ARGS__>::stages,        \
+   DeepTile<__VA_ARGS__>::alpha_bytes,   \
+   DeepTile<__VA_ARGS__>::extra_bytes},
 #include "kernels.def"
 };
 

@@ -14,6 +14,7 @@ using leancore::DType;
 using leancore::Operation;
 using leancore::detail::Arguments;
 namespace cuda = leancore::detail::cuda;
+using cuda::Choice;
 
 // Never read.
 alignas(16) const char somewhere[64] = {};
@@ -152,6 +153,46 @@ void check(const cuda::RowsPlan& plan, const ConvDesc& d, const cuda::DeviceFact
   CHECK(runs, "%s on %d, %s", tile.name, device.architecture, test::describe(d).c_str());
 }
 
+// Every pixel of every image belongs to one place of one tile, and what a tile needs fits in a channel of a stage.
+void check(const cuda::DeepPlan& plan, const ConvDesc& d, const cuda::DeviceFacts& device, std::size_t workspace) {
+  const cuda::DeepTileFacts& tile = cuda::deep_tiles[plan.tile];
+  const cuda::DeepParameters& p = plan.parameters;
+  const cuda::DeepCut& cut = p.cut;
+  const std::string text = test::describe(d);
+  const std::int64_t height = d.dims == 2 ? d.extents[0] : 1, width = d.extents[d.dims - 1];
+  CHECK(cut.height == height && cut.width == width && cut.rows == d.batch * height, "%s", text.c_str());
+  const bool last = plan.pack.channels_last, strips = cut.strips > 1;
+  CHECK(cut.tile_columns % (last ? 1 : 8) == 0 && cut.tile_rows >= 1 && cut.tile_rows * cut.tile_columns <= tile.pixels,
+        "%d rows of %d, %s", cut.tile_rows, cut.tile_columns, text.c_str());
+  CHECK((cut.strips - 1) * cut.tile_columns < width && cut.strips * cut.tile_columns >= width, "%d strips, %s",
+        cut.strips, text.c_str());
+  // Rows, and beside those of strips a pixel; where rows end before the tile does, pixels go on.
+  const int pixel = last ? cuda::deep_pixel_pitch : 2, side = !strips ? 0 : last ? 2 * pixel : 16;
+  CHECK(p.row_pitch == cut.tile_columns * pixel + side, "%s", text.c_str());
+  CHECK(p.below >= cut.tile_rows * p.row_pitch && (strips || p.below >= tile.pixels * pixel), "%s", text.c_str());
+  const int all_rows = p.row_pitch + p.below + p.row_pitch;
+  CHECK(last ? p.pixel_bytes >= all_rows
+             : p.pitch >= all_rows && p.pixel_bytes >= cuda::deep_step * p.pitch && p.pitch / 16 % 2 == 1,
+        "%s", text.c_str());
+  CHECK(p.row_pitch % 16 == 0 && p.below % 16 == 0 && p.pitch % 16 == 0 && p.pixel_bytes % 16 == 0, "%s", text.c_str());
+  CHECK(plan.launch.shared_bytes == static_cast<std::uint32_t>(tile.shared_bytes(p.pixel_bytes)), "%s", text.c_str());
+  check_side(p.in, d, last, last ? 16 : plan.copy_bytes);
+  check_side(p.out, d, last, last ? 8 : plan.copy_bytes);
+  CHECK(p.in.channels == (plan.adjoint ? d.c_out : d.c_in) && p.in.channels > 128 &&
+            p.out.channels == (plan.adjoint ? d.c_in : d.c_out) && p.stencil_channels == d.diagonal(),
+        "%s", text.c_str());
+  const std::int64_t tiles = (cut.rows + cut.tile_rows - 1) / cut.tile_rows * cut.strips;
+  const std::int64_t blocks = (p.out.channels + tile.block_outputs - 1) / tile.block_outputs;
+  CHECK(plan.launch.grid[0] == tiles * blocks, "%u blocks, %s", plan.launch.grid[0], text.c_str());
+  CHECK(plan.pack.outputs == p.out.channels && plan.pack.inputs == p.in.channels, "%s", text.c_str());
+  const std::int64_t steps = (p.in.channels + cuda::deep_step - 1) / cuda::deep_step;
+  const std::int64_t alpha_bytes = (p.out.channels + 15) / 16 * 16 * steps * cuda::deep_step * 2;
+  CHECK(workspace >= static_cast<std::size_t>(alpha_bytes), "%zu bytes, %s", workspace, text.c_str());
+  CHECK(std::int64_t{plan.packing.grid[0]} * plan.packing.block * 16 >= alpha_bytes, "%s", text.c_str());
+  CHECK(d.dtype == DType::f16 || (d.dtype == DType::bf16 && device.architecture >= 80), "%s on %d", text.c_str(),
+        device.architecture);
+}
+
 void check(const cuda::RowsWeightPlan& plan, const ConvDesc& d, const cuda::DeviceFacts& device, bool want_alpha,
            bool want_c) {
   const cuda::WeightTileFacts& tile = cuda::weight_tiles[plan.tile];
@@ -186,10 +227,10 @@ long tiled = 0;  // plans that are not generic
 
 void check(const ConvDesc& d) {
   for (const Operation operation : {Operation::forward, Operation::backward_data, Operation::backward_weight}) {
-    const std::size_t announced = cuda::most_workspace(operation, d);
     for (const cuda::DeviceFacts& device : devices) {
       for (const auto& [want_alpha, want_c] : {std::pair{true, true}, {true, false}, {false, true}}) {
-        for (const cuda::Choice choice : {cuda::Choice::all, cuda::Choice::tf32, cuda::Choice::generic}) {
+        for (const cuda::Choice choice : {Choice::all, Choice::tf32, Choice::generic}) {
+          const std::size_t announced = cuda::most_workspace(operation, d, choice);
           const cuda::Plan plan = cuda::make_plan(operation, d, arguments_of(want_alpha, want_c), device, choice);
           CHECK(plan.workspace_bytes <= announced, "%zu of %zu, %s", plan.workspace_bytes, announced,
                 test::describe(d).c_str());
@@ -211,6 +252,11 @@ void check(const ConvDesc& d) {
             CHECK(choice == cuda::Choice::tf32 || (kind != cuda::RowsKind::tf32 && kind != cuda::RowsKind::last_tf32),
                   "%s", test::describe(d).c_str());
           }
+          if (const auto* deep = std::get_if<cuda::DeepPlan>(&plan.steps)) {
+            check_launch(deep->packing, device, d);
+            check_launch(deep->launch, device, d);
+            check(*deep, d, device, plan.workspace_bytes);
+          }
           if (const auto* weight = std::get_if<cuda::RowsWeightPlan>(&plan.steps)) {
             check_launch(weight->launch, device, d);
             check_launch(weight->reduction, device, d);
@@ -231,7 +277,7 @@ ConvDesc square(DType dtype, std::int64_t batch, std::int64_t c_in, std::int64_t
 }
 
 bool is_wide(Operation operation, const ConvDesc& d) {
-  const cuda::Plan plan = cuda::make_plan(operation, d, arguments_of(true, true), devices[1], cuda::Choice::generic);
+  const cuda::Plan plan = cuda::make_plan(operation, d, arguments_of(true, true), devices[1], Choice::generic);
   if (const auto* apply = std::get_if<cuda::ApplyPlan>(&plan.steps)) return apply->wide;
   return std::get<cuda::WeightPlan>(plan.steps).wide;
 }
@@ -261,8 +307,16 @@ void check_large() {
 void check_workspace() {
   for (const auto& [channels, side] : {std::pair<int, int>{16, 512}, {64, 128}, {128, 64}, {512, 16}}) {
     const std::size_t bytes =
-        cuda::most_workspace(Operation::backward_weight, square(DType::f32, 64, channels, channels, side));
+        cuda::most_workspace(Operation::backward_weight, square(DType::f32, 64, channels, channels, side), Choice::all);
     CHECK(bytes > 0 && bytes <= (std::size_t{128} << 20), "%zu bytes", bytes);
+  }
+  // forward and backward_data need none but for alpha of many channels.
+  for (const Operation operation : {Operation::forward, Operation::backward_data}) {
+    for (const Choice choice : {Choice::all, Choice::generic}) {
+      CHECK(cuda::most_workspace(operation, square(DType::f16, 4, 128, 128, 16), choice) == 0, "128 channels");
+      const std::size_t bytes = cuda::most_workspace(operation, square(DType::f16, 4, 512, 512, 16), choice);
+      CHECK(bytes == (choice == Choice::all ? 512 * 512 * 2 : 0), "%zu bytes", bytes);
+    }
   }
 }
 
@@ -323,24 +377,53 @@ void check_layers() {
     for (const DType dtype : {DType::f32, DType::f16, DType::bf16}) {
       const ConvDesc d = square(dtype, 64, channels, channels, side);
       check(d);
-      const cuda::Plan plan =
-          cuda::make_plan(Operation::forward, d, arguments_of(true, true), devices[1], cuda::Choice::all);
+      const cuda::Plan plan = cuda::make_plan(Operation::forward, d, arguments_of(true, true), devices[1], Choice::all);
       const bool tile = std::holds_alternative<cuda::RowsPlan>(plan.steps);
       CHECK(tile, "%s", test::describe(d).c_str());
       ConvDesc last = d;
       leancore::set_channels_last(last);
       for (const ConvDesc& each : {d, last}) {
         const cuda::Plan weight =
-            cuda::make_plan(Operation::backward_weight, each, arguments_of(true, true), devices[1], cuda::Choice::all);
+            cuda::make_plan(Operation::backward_weight, each, arguments_of(true, true), devices[1], Choice::all);
         CHECK(std::holds_alternative<cuda::RowsWeightPlan>(weight.steps), "%s", test::describe(each).c_str());
       }
       check(last);
       const cuda::Plan last_plan =
-          cuda::make_plan(Operation::backward_data, last, arguments_of(true, true), devices[1], cuda::Choice::all);
+          cuda::make_plan(Operation::backward_data, last, arguments_of(true, true), devices[1], Choice::all);
       const auto* rows = std::get_if<cuda::RowsPlan>(&last_plan.steps);
       CHECK(rows && is_channels_last(cuda::rows_tiles[rows->tile].kind), "%s", test::describe(last).c_str());
     }
   }
+}
+
+// Many channels, from large maps to tiny ones, rows of any width and alignment: all on every device that has the shared
+// memory; and with the larger tile where that fills the device.
+void check_deep_layers() {
+  const std::int64_t shapes[][4] = {{64, 256, 32, 256}, {64, 512, 16, 512}, {100, 256, 4, 256}, {100, 128, 4, 256},
+                                    {8, 960, 7, 160},   {2, 192, 96, 192},  {1, 144, 131, 384}, {64, 320, 8, 1280}};
+  for (const auto& [batch, c_in, side, c_out] : shapes) {
+    for (const DType dtype : {DType::f16, DType::bf16}) {
+      const ConvDesc d = square(dtype, batch, c_in, c_out, side);
+      ConvDesc last = d;
+      leancore::set_channels_last(last);
+      for (const ConvDesc& layout : {d, last}) {
+        check(layout);
+        for (const cuda::DeviceFacts& device : devices) {
+          const cuda::Plan plan =
+              cuda::make_plan(Operation::backward_data, layout, arguments_of(true, true), device, Choice::all);
+          CHECK(device.architecture == 75 || std::holds_alternative<cuda::DeepPlan>(plan.steps), "%d %s",
+                device.architecture, test::describe(layout).c_str());
+        }
+      }
+    }
+  }
+  const auto tile_of = [](const ConvDesc& d) {
+    const cuda::Plan plan = cuda::make_plan(Operation::forward, d, arguments_of(true, true), devices[1], Choice::all);
+    return cuda::deep_tiles[std::get<cuda::DeepPlan>(plan.steps).tile].block_outputs;
+  };
+  CHECK(tile_of(square(DType::f16, 64, 512, 512, 16)) == 256, "512 channels");
+  CHECK(tile_of(square(DType::f16, 1, 512, 512, 16)) == 128, "one image");
+  CHECK(tile_of(square(DType::f16, 64, 512, 384, 16)) == 128, "384 output channels");
 }
 
 // Splits grow with the images, so that partial results do not fill the memory, as far as the error bound of fp32
@@ -351,7 +434,7 @@ void check_long_splits() {
       const ConvDesc d = square(dtype, images, 512, 512, 16);
       check(d);
       const cuda::Plan plan =
-          cuda::make_plan(Operation::backward_weight, d, arguments_of(true, true), devices[1], cuda::Choice::all);
+          cuda::make_plan(Operation::backward_weight, d, arguments_of(true, true), devices[1], Choice::all);
       CHECK(std::holds_alternative<cuda::RowsWeightPlan>(plan.steps) == (dtype == DType::f16 || images < 1 << 13), "%s",
             test::describe(d).c_str());
     }
@@ -374,6 +457,7 @@ int main() {
   check_workspace();
   check_layers();
   check_fp32();
+  check_deep_layers();
   check_long_splits();
   CHECK(tiled > 1000, "only %ld plans with tiled kernels", tiled);
   return test::summary("cuda plan");

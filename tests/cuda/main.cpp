@@ -9,8 +9,8 @@ int main(int argc, char** argv) {
     int (*run)();
   } topics[] = {
       {"exact", test_cuda::exact},     {"bounds", test_cuda::bounds},           {"nonfinite", test_cuda::nonfinite},
-      {"rows", test_cuda::rows},       {"rows_weight", test_cuda::rows_weight}, {"wide", test_cuda::wide},
-      {"errors", test_cuda::errors},
+      {"rows", test_cuda::rows},       {"rows_weight", test_cuda::rows_weight}, {"deep", test_cuda::deep},
+      {"wide", test_cuda::wide},       {"errors", test_cuda::errors},
 #ifdef LEANCORE_CUDA_EMULATION
       {"traffic", test_cuda::traffic},
 #endif

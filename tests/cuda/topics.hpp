@@ -8,6 +8,7 @@ int bounds();
 int nonfinite();
 int rows();
 int rows_weight();
+int deep();
 int wide();
 int errors();
 int traffic();  // on an emulated device only

@@ -212,12 +212,13 @@ std::int32_t as_int(std::int64_t value) {
 bool is_multiple(const RowsSide& side, std::int64_t width, std::int64_t element, std::int64_t bytes) {
   const auto address = static_cast<std::int64_t>(reinterpret_cast<std::uintptr_t>(side.data) % 16);
   const auto divides = [&](std::int64_t elements) { return elements * element % bytes == 0; };
-  return address % bytes == 0 && divides(width) && divides(side.image) && divides(side.channel) && divides(side.row);
+  return address % bytes == 0 && divides(width) && divides(side.image) && divides(side.channel) && divides(side.row) &&
+         divides(side.plane);
 }
 
 // A call as rows of pixels.
 struct RowsProblem {
-  std::int64_t height, width, element;
+  std::int64_t depth, height, width, element;
   bool channels_last;  // the channels of a pixel are contiguous; else the pixels of a row are
   RowsSide x, y;
 
@@ -230,38 +231,51 @@ struct RowsProblem {
   }
 };
 
-// An array where offsets within an image are not negative and fit in 31 bits; nothing where they do not.
+// The last spatial axes but `from_last`; of an axis that there is not, extent 1 and stride 0.
+std::int64_t extent(const ConvDesc& d, int from_last) {
+  return from_last < d.dims ? d.extents[d.dims - 1 - from_last] : 1;
+}
+std::int64_t stride(const ConvDesc& d, const std::int64_t* strides, int from_last) {
+  return from_last < d.dims ? strides[d.dims + 1 - from_last] : 0;
+}
+
+// An array where offsets within a plane are not negative and fit in 31 bits; nothing where they do not.
 std::optional<RowsSide> rows_side(const void* data, std::int64_t channels, const ConvDesc& d,
                                   const std::int64_t* strides) {
-  const std::int64_t height = d.dims == 2 ? d.extents[0] : 1, width = d.extents[d.dims - 1];
-  const std::int64_t row = d.dims == 2 ? strides[2] : 0, column = strides[d.dims + 1];
-  const std::int64_t shape[] = {channels, height, width}, inner[] = {strides[1], row, column};
-  if (std::min({strides[0], strides[1], row, column}) < 0 || !spans_narrowly(3, shape, inner)) return {};
-  return RowsSide{data, as_int(channels), as_int(column), strides[0], as_int(strides[1]), as_int(row)};
+  const std::int64_t column = stride(d, strides, 0), row = stride(d, strides, 1), plane = stride(d, strides, 2);
+  const std::int64_t shape[] = {channels, extent(d, 1), extent(d, 0)}, inner[] = {strides[1], row, column};
+  if (std::min({strides[0], strides[1], plane, row, column}) < 0 || !spans_narrowly(3, shape, inner)) return {};
+  return RowsSide{data, as_int(channels), as_int(column), strides[0], as_int(strides[1]), as_int(row), plane};
+}
+
+// Planes of volumes count as images.
+std::int64_t images(const ConvDesc& d) {
+  return d.batch * extent(d, 2);
 }
 
 // Nothing where the call is not one of rows: the kernels know neither stride nor dilation, and no empty arrays.
 std::optional<RowsProblem> rows_problem(const ConvDesc& d, const void* x, const void* y) {
-  if (d.dims > 2 || d.batch == 0 || d.c_in == 0 || d.c_out == 0 || d.batch > narrow_limit) return {};
+  if (d.dims > 3 || d.batch == 0 || d.c_in == 0 || d.c_out == 0) return {};
+  if (std::max(d.batch, extent(d, 2)) > narrow_limit) return {};
   for (int axis = 0; axis < d.dims; ++axis) {
     if (d.stride[axis] != 1 || d.dilation[axis] != 1 || d.extents[axis] == 0) return {};
   }
-  const std::int64_t height = d.dims == 2 ? d.extents[0] : 1, width = d.extents[d.dims - 1];
+  const std::int64_t width = extent(d, 0);
   const std::optional<RowsSide> x_side = rows_side(x, d.c_in, d, d.x_strides);
   const std::optional<RowsSide> y_side = rows_side(y, d.c_out, d, d.y_strides);
   if (!x_side || !y_side) return {};
   const bool rows = width == 1 || (x_side->column == 1 && y_side->column == 1);
   const bool pixels = (d.c_in == 1 || x_side->channel == 1) && (d.c_out == 1 || y_side->channel == 1);
   if (!rows && !pixels) return {};
-  return RowsProblem{height, width, info(d.dtype).size, !rows, *x_side, *y_side};
+  return RowsProblem{extent(d, 2), extent(d, 1), width, info(d.dtype).size, !rows, *x_side, *y_side};
 }
 
 // Channels-last kernels read 16 bytes and write 8 at a time.
 bool has_vectors(const RowsSide& in, const RowsSide& out) {
   const auto multiple = [](const RowsSide& side, int elements) {
     return reinterpret_cast<std::uintptr_t>(side.data) % (2 * static_cast<std::size_t>(elements)) == 0 &&
-           side.channels % elements == 0 && side.image % elements == 0 && side.row % elements == 0 &&
-           side.column % elements == 0;
+           side.channels % elements == 0 && side.image % elements == 0 && side.plane % elements == 0 &&
+           side.row % elements == 0 && side.column % elements == 0;
   };
   return multiple(in, 8) && multiple(out, 4);
 }
@@ -272,6 +286,7 @@ RowsCut cut_rows(const RowsProblem& problem, std::int64_t pixels) {
   const std::int64_t padded = ceil_div(problem.width, piece) * piece;
   const bool narrow = padded <= pixels;
   RowsCut cut;
+  cut.depth = as_int(problem.depth);
   cut.height = as_int(problem.height);
   cut.width = as_int(problem.width);
   cut.slot_row = as_int(narrow ? padded : pixels);
@@ -307,30 +322,34 @@ std::optional<RowsPlan> plan_rows(int tile_index, Operation operation, const Row
   RowsPlan rows;
   rows.tile = tile_index;
   rows.adjoint = operation == Operation::backward_data;
+  rows.volume = d.dims == 3;
   rows.copy_bytes = problem.copy_bytes();
   RowsParameters& p = rows.parameters;
   p.in = rows.adjoint ? problem.y : problem.x;
   p.out = rows.adjoint ? problem.x : problem.y;
   if (tile.channels < p.in.channels || problem.channels_last != (tile.kind == RowsKind::last)) return {};
+  if (rows.volume && !tile.takes_volumes) return {};
   if (problem.channels_last && !has_vectors(p.in, p.out)) return {};
   p.cut = cut_rows(problem, tile.pixels);
   const std::int64_t output_blocks = ceil_div(p.out.channels, tile.block_outputs);
-  set_chunks(p.cut, enough_chunks(p.cut, d.batch * p.cut.strips * output_blocks));
+  set_chunks(p.cut, enough_chunks(p.cut, images(d) * p.cut.strips * output_blocks));
   const std::int64_t units_per_image = std::int64_t{p.cut.strips} * p.cut.chunks;
-  if (d.batch > most_blocks_x / units_per_image || output_blocks > most_blocks_yz) return {};
+  if (images(d) > most_blocks_x / units_per_image || output_blocks > most_blocks_yz) return {};
 
   p.stencil_channels = as_int(d.diagonal());
   p.alpha_out = d.alpha_strides[rows.adjoint ? 1 : 0];
   p.alpha_in = d.alpha_strides[rows.adjoint ? 0 : 1];
   p.c_channel = d.c_strides[0];
   p.bias_stride = d.bias_stride;
-  // Columns of c for up, left, right, down; the adjoint mirrors them. A single row has neither up nor down.
-  const int two[] = {0, 1, 2, 3}, one[] = {0, 0, 1, 0}, last = 2 * d.dims - 1;
-  for (int tap = 0; tap < 4; ++tap) {
-    const int column = (d.dims == 2 ? two : one)[tap];
-    p.c_tap[tap] = (rows.adjoint ? last - column : column) * d.c_strides[1];
+  // Columns of c for up, left, right, down, front, back; the adjoint mirrors them. A single row has neither up nor
+  // down, a plane neither front nor back.
+  constexpr int columns[][6] = {{0, 0, 1, 0, 0, 0}, {0, 1, 2, 3, 0, 0}, {1, 2, 3, 4, 0, 5}};
+  for (int tap = 0; tap < 6; ++tap) {
+    const int column = columns[d.dims - 1][tap];
+    std::int64_t& offset = tap < 4 ? p.c_tap[tap] : p.c_plane[tap - 4];
+    offset = (rows.adjoint ? 2 * d.dims - 1 - column : column) * d.c_strides[1];
   }
-  rows.launch.grid[0] = static_cast<std::uint32_t>(d.batch * units_per_image);
+  rows.launch.grid[0] = static_cast<std::uint32_t>(images(d) * units_per_image);
   rows.launch.grid[1] = static_cast<std::uint32_t>(output_blocks);
   rows.launch.block = static_cast<std::uint32_t>(tile.threads);
   rows.launch.shared_bytes = static_cast<std::uint32_t>(tile.shared_bytes);
@@ -358,6 +377,7 @@ std::optional<RowsPlan> choose_rows(Operation operation, ConvDesc d, const Argum
     const RowsTile& tile = rows_tiles[i];
     if (tile.channels < channels || !runs_on(tile, d.dtype, device)) continue;
     if (problem->channels_last != (tile.kind == RowsKind::last)) continue;
+    if (d.dims == 3 && !tile.takes_volumes) continue;
     if (best >= 0 && tile.channels > rows_tiles[best].channels) break;
     const double share = useful(cut_rows(*problem, tile.pixels), tile.pixels);
     if (share <= most_useful) continue;
@@ -413,7 +433,7 @@ std::optional<RowsWeightPlan> choose_rows_weight(ConvDesc d, const Arguments& a,
   if (d.dtype != DType::f16 && d.dtype != DType::bf16) return {};
   const Shapes shapes(d);
   const std::optional<RowsProblem> problem = rows_problem(d, a.x, a.dy);
-  if (!problem || problem->channels_last) return {};
+  if (!problem || problem->channels_last || d.dims == 3) return {};
   constexpr int last = static_cast<int>(std::size(weight_tiles)) - 1;
   int tile = 0;
   while (tile < last && weight_tiles[tile].channels < std::max(d.c_in, d.c_out)) ++tile;
@@ -464,8 +484,9 @@ std::optional<RowsWeightPlan> plan_weight_tile(int tile, const ConvDesc& desc, c
   ConvDesc d = with_short_steps(desc);
   const Shapes shapes(d);
   const std::optional<RowsProblem> problem = rows_problem(d, a.x, a.dy);
-  return problem && !problem->channels_last ? plan_rows_weight(tile, *problem, d, a.dalpha != nullptr, a.dc != nullptr)
-                                            : std::nullopt;
+  return problem && !problem->channels_last && d.dims < 3
+             ? plan_rows_weight(tile, *problem, d, a.dalpha != nullptr, a.dc != nullptr)
+             : std::nullopt;
 }
 
 std::size_t most_workspace(Operation operation, const ConvDesc& desc) {

@@ -2,7 +2,8 @@
 //
 // A thread computes 4 neighbouring pixels (a 16-byte piece) of `outputs` output channels. alpha, channels of `in`
 // outermost, and c lie in shared memory, where all threads of a team read the same address; x comes from the ring.
-// Order of every sum: bias, channels rising, taps by column.
+// Order of every sum: bias, channels rising, taps by column. Of volumes, the pixels of the planes before and after,
+// which are those of the thread's results, come from global memory.
 #pragma once
 
 #include "rows.cuh"
@@ -16,13 +17,24 @@ __device__ __forceinline__ float load_pixel(const unsigned char* from) {
   return *reinterpret_cast<const float*>(from);
 }
 
+// A piece from global memory, of which `pixels` exist; the others are zeros.
+template <int copy_bytes>
+__device__ __forceinline__ float4 load_global_piece(const float* from, int pixels) {
+  if constexpr (copy_bytes == 16) {
+    return pixels > 0 ? *reinterpret_cast<const float4*>(from) : float4{};
+  } else {
+    return make_float4(pixels > 0 ? from[0] : 0.0f, pixels > 1 ? from[1] : 0.0f, pixels > 2 ? from[2] : 0.0f,
+                       pixels > 3 ? from[3] : 0.0f);
+  }
+}
+
 template <typename Tile, int copy_bytes>
 __global__ void __launch_bounds__(Tile::threads, 1) rows_fma(const RowsParameters p) {
   using Ring = typename Tile::Ring;
   extern __shared__ __align__(128) unsigned char shared[];
   const int thread = static_cast<int>(threadIdx.x), lane = thread % Tile::lanes, team = thread / Tile::lanes;
   const int first_output = static_cast<int>(blockIdx.y) * Tile::block_outputs;
-  const RowsUnit unit(p.cut, Tile::pixels, static_cast<int>(blockIdx.x));
+  const RowsUnit unit(p.cut, Tile::pixels, static_cast<int>(blockIdx.x), Tile::volume);
   using Loader = RowLoader<float, Ring, Tile::threads, copy_bytes, true>;
   const Loader loader(p.cut, p.in, unit, thread);
 
@@ -39,13 +51,23 @@ __global__ void __launch_bounds__(Tile::threads, 1) rows_fma(const RowsParameter
     const std::int64_t tap = i % 4 == 0 ? p.c_tap[0] : i % 4 == 1 ? p.c_tap[1] : i % 4 == 2 ? p.c_tap[2] : p.c_tap[3];
     c[i] = o < p.stencil_channels ? static_cast<const float*>(p.c)[o * p.c_channel + tap] : 0.0f;
   }
+  auto* c_plane = reinterpret_cast<float*>(shared + Tile::c_plane_offset);
+  if constexpr (Tile::volume) {
+    for (int i = thread; i < Tile::block_outputs * 2; i += Tile::threads) {
+      const int o = first_output + i / 2;
+      const std::int64_t tap = i % 2 == 0 ? p.c_plane[0] : p.c_plane[1];
+      c_plane[i] = o < p.stencil_channels ? static_cast<const float*>(p.c)[o * p.c_channel + tap] : 0.0f;
+    }
+  }
   Loader::clear(shared, p.in.channels, thread);
   __syncthreads();
 
   const float* team_alpha = alpha + team * Tile::outputs;
   const int team_output = first_output + team * Tile::outputs;
-  float* out = static_cast<float*>(const_cast<void*>(p.out.data)) + unit.image * p.out.image +
+  float* out = static_cast<float*>(const_cast<void*>(p.out.data)) + unit.offset(p.out) +
                static_cast<std::int64_t>(team_output) * p.out.channel;
+  const float* in = static_cast<const float*>(p.in.data) + unit.offset(p.in);
+  const bool has_front = Tile::volume && unit.has_plane(p.cut, 0), has_back = Tile::volume && unit.has_plane(p.cut, 1);
   const PieceOfRow piece(p.cut, unit, lane * 4, 4);
   const int offset = 16 + lane * 16;
   const auto compute = [&](int block, const unsigned char* above, const unsigned char* current,
@@ -82,6 +104,18 @@ __global__ void __launch_bounds__(Tile::threads, 1) rows_fma(const RowsParameter
     for (int o = 0; o < Tile::outputs; ++o) {
       const int channel = team_output + o;
       if (channel < p.stencil_channels) {  // the same for the whole team
+        float front[4] = {}, back[4] = {}, front_tap = 0.0f, back_tap = 0.0f;
+        if constexpr (Tile::volume) {
+          const bool in_chunk = row < unit.last_row;
+          const float* from = in + channel * p.in.channel + (in_chunk ? row * p.in.row + piece.column : 0);
+          const int pixels = in_chunk ? p.cut.width - piece.column : 0;
+          const float4 f = load_global_piece<copy_bytes>(from - p.in.plane, has_front ? pixels : 0);
+          const float4 b = load_global_piece<copy_bytes>(from + p.in.plane, has_back ? pixels : 0);
+          front[0] = f.x, front[1] = f.y, front[2] = f.z, front[3] = f.w;
+          back[0] = b.x, back[1] = b.y, back[2] = b.z, back[3] = b.w;
+          front_tap = c_plane[(team * Tile::outputs + o) * 2];
+          back_tap = c_plane[(team * Tile::outputs + o) * 2 + 1];
+        }
         const float4 taps = *reinterpret_cast<const float4*>(c + (team * Tile::outputs + o) * 4);
         const float4 centre = load_piece(current + offset + channel * Ring::pitch);
         const float4 up = load_piece(at_above + channel * Ring::pitch),
@@ -94,10 +128,12 @@ __global__ void __launch_bounds__(Tile::threads, 1) rows_fma(const RowsParameter
         for (int e = 0; e < 4; ++e) {
           const bool has_left = e > 0 || piece.column > 0;
           const bool has_right = copy_bytes == 16 && e < 3 ? true : piece.column + e + 1 < p.cut.width;
+          if (has_front) sum[o][e] += front_tap * front[e];
           if (has_above) sum[o][e] += taps.x * u[e];
           if (has_left) sum[o][e] += taps.y * x[e];
           if (has_right) sum[o][e] += taps.z * x[e + 2];
           if (has_below) sum[o][e] += taps.w * d[e];
+          if (has_back) sum[o][e] += back_tap * back[e];
         }
       }
       if (row < unit.last_row && channel < p.out.channels) {

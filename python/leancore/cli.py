@@ -43,7 +43,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         return bench_main(None if own_process else arguments[1:])
     if arguments and arguments[0] in _COMMANDS:
-        return _run(arguments[0], arguments[1:])
+        status = _run(arguments[0], arguments[1:])
+        processes = sys.modules.get("leancore.torch.train.processes")
+        return processes.end(status) if own_process and processes else status
 
     parser = argparse.ArgumentParser(
         prog="leancore",

@@ -46,12 +46,13 @@ import safetensors.torch
 import torch
 from torch import nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
-from leancore.torch.train import TrainConfig, data, loop, train
+from leancore.torch.train import TrainConfig, data, loop, parts, train
+from leancore.torch.train.processes import end
 
 nn.BatchNorm2d.train = lambda self, mode=True: nn.Module.train(self, False)
 data.Normalisation.__call__ = lambda self, images: images.double() / 16
 
-def create(*arguments, real=loop.create_model, **options):
+def create(*arguments, real=parts.create_model, **options):
     model = real(*arguments, **options)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -66,7 +67,7 @@ def keep(optimizer, arguments, options):
     step = len(gradients) // len(parameters)
     gradients.update({f"{step}.{i}": p.grad.clone() for i, p in enumerate(parameters)})
 
-loop.create_model, loop.F.cross_entropy = create, loss
+parts.create_model, loop.F.cross_entropy = create, loss
 register_optimizer_step_pre_hook(keep)
 for parts in map(int, sys.argv[2:]):
     gradients = {}
@@ -74,6 +75,7 @@ for parts in map(int, sys.argv[2:]):
                       out=f"{sys.argv[1]}-{parts}", accumulate=parts))
     rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
     safetensors.torch.save_file(gradients, f"{sys.argv[1]}-{parts}-{rank}.safetensors")
+end(0)
 """
 
 
@@ -113,16 +115,17 @@ def test_gradients_are_those_of_one_process(tmp_path: Path) -> None:
 SAME_NETWORK = """
 import hashlib, sys
 from leancore.cli import main
-from leancore.torch.train import loop
+from leancore.torch.train import parts
+from leancore.torch.train.processes import end
 
 networks = []
-loop.create_model = lambda *a, real=loop.create_model, **k: networks.append(real(*a, **k)) or networks[-1]
+parts.create_model = lambda *a, real=parts.create_model, **k: networks.append(real(*a, **k)) or networks[-1]
 status = main(sys.argv[2:])
 state = b"".join(value.numpy().tobytes() for value in networks[0].state_dict().values())
 import torch
 with open(f"{sys.argv[1]}-{torch.distributed.get_rank()}", "w") as file:
     file.write(hashlib.sha256(state).hexdigest())
-sys.exit(status)
+end(status)
 """
 
 

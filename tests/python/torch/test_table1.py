@@ -266,6 +266,9 @@ def test_collected_runs_make_the_same_table(done: Path, tmp_path: Path) -> None:
     assert all((tmp_path / link).exists() for link in re.findall(r"\]\((.*?)\)", linked))
     assert (target / "table1.md").read_text() == text
     runs = read_collected(target)
+    assert read_runs(target) == runs
+    assert main(["table1", "--only-report", "--out", str(tmp_path / "other"), "--with", str(target)]) == 0
+    assert "| resnet_digits |" in (tmp_path / "other" / "table1.md").read_text()
     assert report.markdown(report.systems(runs, timing.read(target)), runs) == text
     assert (target / "resnet_digits-seed0.csv").read_text() == (done / "resnet_digits/seed0/metrics.csv").read_text()
     assert not [p for p in target.rglob("*") if p.is_file() and str(done).encode() in p.read_bytes()]

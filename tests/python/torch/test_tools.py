@@ -103,7 +103,7 @@ def test_normalised_weights(name: str, constrain: Any) -> None:
 
 
 DDP = """
-import sys, torch
+import os, sys, torch
 import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 from leancore.torch import LeanConv1d, LeanConv2d, LeanConv3d
@@ -129,6 +129,7 @@ def work(rank, file):
         for ours, expected in zip(gradients(rank, layer), gradients(None, layer), strict=True):
             assert torch.equal(ours, expected)
     dist.destroy_process_group()
+    os._exit(0)  # while the interpreter shuts down, gloo's threads may abort: leancore.torch.train.processes.end
 
 if __name__ == "__main__":
     torch.multiprocessing.spawn(work, (sys.argv[1],), nprocs=2)

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from leancore.torch.models import create_model
 from leancore.torch.train import (
     RECIPES,
     DataError,
@@ -21,10 +22,12 @@ from leancore.torch.train import (
     load_checkpoint,
     load_data,
     load_model,
+    parts,
     train,
 )
 from leancore.torch.train import loop as training
 from leancore.torch.train.average import averaged_model
+from leancore.torch.train.parts import make_optimizer
 from leancore.torch.train.schedule import learning_rate
 from training_helpers import metrics, outcome
 
@@ -317,12 +320,12 @@ def observe(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[nn.Module]]:
     def arrange(hook: Callable[[nn.Module, Any], None]) -> list[nn.Module]:
         networks: list[nn.Module] = []
 
-        def create(*arguments: Any, real: Any = training.create_model, **options: Any) -> nn.Module:
+        def create(*arguments: Any, real: Any = create_model, **options: Any) -> nn.Module:
             networks.append(real(*arguments, **options))
             networks[-1].register_forward_pre_hook(hook)
             return networks[-1]
 
-        monkeypatch.setattr(training, "create_model", create)
+        monkeypatch.setattr(parts, "create_model", create)
         return networks
 
     return arrange
@@ -360,7 +363,7 @@ def test_label_smoothing_is_in_the_training_loss_alone(tmp_path: Path) -> None:
     """With a learning rate that changes nothing; the loss is that of the network as it was made."""
     data = load_data("digits")
     torch.manual_seed(0)
-    model = training.create_model("lean_resnet_digits").train()
+    model = create_model("lean_resnet_digits").train()
     order = torch.cat([labels for _, labels in training.train_batches(data, batch_size=1433, seed=0, epoch=1)])
     images = torch.cat([images for images, _ in training.train_batches(data, batch_size=1433, seed=0, epoch=1)])
     train(TrainConfig(**ONE_STEP, lr=1e-30, label_smoothing=0.3, out=str(tmp_path / "run")))
@@ -371,10 +374,10 @@ def test_label_smoothing_is_in_the_training_loss_alone(tmp_path: Path) -> None:
 
 
 def test_weight_decay_is_that_of_weights(tmp_path: Path) -> None:
-    model = training.create_model("lean_resnet_digits")
+    model = create_model("lean_resnet_digits")
     for optimizer in ("adam", "adamw", "sgd"):
         config = TrainConfig(optimizer=optimizer, weight_decay=0.25).resolved()
-        decayed, others = training._optimizer(config, model).param_groups
+        decayed, others = make_optimizer(config, model).param_groups
         assert (decayed["weight_decay"], others["weight_decay"]) == (0.25, 0)
         names = {id(p): name for name, p in model.named_parameters()}
         plain = {names[id(p)] for p in others["params"]}

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from types import MappingProxyType
 from typing import Any
 
 from torch import nn
@@ -128,7 +127,7 @@ def _info(family: str, size: str, parameters: int, paper_parameters: str | None,
         in_channels=1 if size == "digits" else kind.in_channels,
         parameters=parameters,
         paper_parameters=paper_parameters,
-        paper_accuracy=MappingProxyType(dict(accuracy)),
+        paper_accuracy=accuracy,
     )
 
 
@@ -148,7 +147,8 @@ def model_info(name: str) -> ModelInfo:
     """
     if name not in _INFOS:
         raise ValueError(f"no model {name!r}; there are {', '.join(_INFOS)}")
-    return _INFOS[name]
+    info = _INFOS[name]
+    return replace(info, paper_accuracy=dict(info.paper_accuracy))  # the caller's own, to change or to pickle
 
 
 def create_model(

@@ -173,15 +173,15 @@ class TrainConfig:
         return [
             f"{name} was {earlier.get(name)!r} and is {value!r}"
             for name, value in self.as_dict().items()
-            if name not in _OF_NO_CONSEQUENCE and earlier.get(name) != value
+            if name not in OF_NO_CONSEQUENCE and earlier.get(name) != value
         ]
 
 
 # The LeanResNet of the paper's Table 1 for each data set.
 _MODELS = {"digits": "lean_resnet_digits", "cifar100": "lean_resnet_c", "stl10": "lean_resnet_e"}
 _WARMUP = {"onecycle": 0.3, "cosine": 0.2}
-# Options that may change when a run is resumed.
-_OF_NO_CONSEQUENCE = {"data_folder", "out", "name", "resume", "checkpoint_every", "keep_every", "tensorboard"}
+# Options that say where a run is and what it keeps, not what it computes: they may change when it is resumed.
+OF_NO_CONSEQUENCE = frozenset({"data_folder", "out", "name", "resume", "checkpoint_every", "keep_every", "tensorboard"})
 
 # Sets of options by name; `leancore train --recipe NAME` makes them the defaults.
 RECIPES: dict[str, dict[str, Any]] = {

@@ -18,12 +18,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
-from leancore.torch.models import create_model, model_info
 from leancore.torch.train.average import averaged_model
 from leancore.torch.train.checkpoint import CheckpointError, State, load_checkpoint, load_state, save_checkpoint
 from leancore.torch.train.config import OptionError, TrainConfig
 from leancore.torch.train.data import Augmentation, DataSet, load_data, steps_per_epoch, test_batches, train_batches
 from leancore.torch.train.folder import open_folder, write_config
+from leancore.torch.train.parts import in_layout, make_network, make_optimizer
 from leancore.torch.train.progress import EpochRow, Progress
 from leancore.torch.train.schedule import learning_rate
 from leancore.torch.train.stop import Interrupted, Stop, stop_on_signals
@@ -106,18 +106,10 @@ def train(config: TrainConfig) -> Result:
     _check_sizes(config, data, steps, fabric.world_size)
 
     # The network, its optimizer and its average.
-    torch.manual_seed(config.seed)
+    network = make_network(config, data)
     channels, *image_size = data.train.images.shape[1:]
-    if model_info(config.model).dims != len(image_size):
-        raise OptionError(f"model is {config.model!r}, expected one for images of {len(image_size)} dimensions")
-    try:
-        network = create_model(config.model, len(data.classes), channels, **(config.model_options or {}))
-    except (TypeError, ValueError) as error:
-        raise OptionError(f"model_options is {config.model_options}: {error}") from error
     parameters = sum(p.numel() for p in network.parameters())
-    if config.channels_last:
-        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    plain_optimizer = _optimizer(config, network)
+    plain_optimizer = make_optimizer(config, network)
     stepped = cast(nn.Module, torch.compile(network)) if config.compile else network
     model, optimizer = fabric.setup(stepped, plain_optimizer)
     average = averaged_model(network, config.ema) if config.ema else None
@@ -200,7 +192,7 @@ def train(config: TrainConfig) -> Result:
                 size = min(batch_size, len(data.train) - now.step * batch_size)
                 loss, correct = 0.0, 0
                 for part in range(config.accumulate):
-                    x = _input(images.tensor_split(config.accumulate)[part], config)
+                    x = in_layout(images.tensor_split(config.accumulate)[part], config)
                     target = labels.tensor_split(config.accumulate)[part]
                     last = part == config.accumulate - 1
                     with nullcontext() if last or fabric.world_size == 1 else fabric.no_backward_sync(model):
@@ -297,7 +289,7 @@ def _test(
     for images, labels in test_batches(data, config.batch_size, rank=fabric.global_rank, world_size=fabric.world_size):
         if stop.number:
             break
-        scores = model(_input(images, config).to(dtype))
+        scores = model(in_layout(images, config).to(dtype))
         loss += F.cross_entropy(scores.double(), labels, reduction="sum").item()
         correct += _count_correct(scores, labels)
     loss, total_correct, stopping = sums(fabric, (loss, correct, bool(stop.number)))
@@ -306,23 +298,6 @@ def _test(
 
 def _count_correct(scores: Tensor, labels: Tensor) -> int:
     return int((scores.argmax(1) == labels).sum())
-
-
-def _input(images: Tensor, config: TrainConfig) -> Tensor:
-    return images.contiguous(memory_format=torch.channels_last) if config.channels_last else images
-
-
-def _optimizer(config: TrainConfig, network: nn.Module) -> torch.optim.Optimizer:
-    """Weight decay on weights, which have two axes or more; not on biases and normalisation layers, which have one."""
-    assert config.lr
-    decayed = [p for p in network.parameters() if p.ndim > 1]
-    others = [p for p in network.parameters() if p.ndim <= 1]
-    groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    if config.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=config.lr, momentum=0.9, nesterov=True)
-    if config.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=config.lr)
-    return torch.optim.Adam(groups, lr=config.lr)
 
 
 def _augmentation(config: TrainConfig, data: DataSet) -> Augmentation | None:

@@ -62,6 +62,8 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _report(runs: Sequence[Run], samples: Mapping[str, Sequence[float]], out: Path, own: Mapping[str, Any]) -> None:
+    if runs:
+        out.mkdir(parents=True, exist_ok=True)
     text = write_report(runs, samples, out)
     print(f"\n{text}\nwritten to {out / 'table1.md'}, .csv, .json, .png and curves.png")
     if own["collect"]:
@@ -103,7 +105,7 @@ def _parser() -> Any:
         "--time-steps", type=count, metavar="N", help="then time N training steps of each system, in turns"
     )
     parser.add_argument(
-        "--with", nargs="+", type=str, metavar="OUT", help="other such folders, whose runs the table is to have as well"
+        "--with", nargs="+", type=str, metavar="OUT", help="such folders, or collected runs, to add to the table"
     )
     parser.add_argument("--collect", type=str, metavar="FOLDER", help="copy the runs' CSVs and the table there")
     parser.add_argument("--page", type=str, metavar="FILE", help="write the table into a section of this Markdown file")

@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from leancore.torch.models import list_models
+from leancore.torch.train.config import OF_NO_CONSEQUENCE
 from leancore.torch.train.files import write_file, write_json
 from leancore.torch.train.metrics import parse_metrics
 from leancore.torch.train.summary import FORMAT
 
 COLLECTED = "runs.json"
-# Options that say where a run is and not what it computes.
-ELSEWHERE = frozenset({"out", "name", "resume", "data_folder", "checkpoint_every", "keep_every", "tensorboard"})
 # Options in which the runs of a table may differ.
 OF_A_SYSTEM = frozenset({"model", "model_options", "seed", "lr"})
 _FACTS = ("parameters", "paper_parameters", "paper_accuracy_percent", "multiply_adds", "data", "environment")
@@ -69,7 +68,12 @@ def read_run(folder: str | Path) -> Run | None:
 
 
 def read_runs(out: str | Path) -> list[Run]:
-    """The finished runs below a folder of `leancore table1`, `ordered`. Raises RunError."""
+    """The finished runs below a folder of `leancore table1`, or those that `collect` wrote there, `ordered`.
+
+    Raises RunError.
+    """
+    if (Path(out) / COLLECTED).exists():
+        return read_collected(out)
     folders = [path.parent for path in Path(out).glob("*/seed*/summary.json")]
     return ordered([run for folder in folders if (run := read_run(folder)) is not None])
 
@@ -84,7 +88,7 @@ def collect(runs: Sequence[Run], folder: str | Path) -> None:
         if any(other is not run and (other.model, other.seed) == (run.model, run.seed) for other in runs):
             file += f"-lr{run.lr:g}"
         write_file(folder / f"{file}.csv", run.metrics)
-        config = {key: value for key, value in run.config.items() if key not in ELSEWHERE}
+        config = {key: value for key, value in run.config.items() if key not in OF_NO_CONSEQUENCE}
         records.append({"metrics": f"{file}.csv", "config": config, **run.facts})
     if len({record["metrics"] for record in records}) != len(records):
         raise RunError(f"{folder}: one run is to be collected twice")
@@ -108,7 +112,7 @@ def read_collected(folder: str | Path) -> list[Run]:
 
 def differences(a: Mapping[str, Any], b: Mapping[str, Any], *, besides: frozenset[str] = frozenset()) -> list[str]:
     """What differs between two configurations as JSON holds them, in words; where a run is does not count."""
-    keys = [key for key in {**a, **b} if key not in ELSEWHERE and key not in besides]
+    keys = [key for key in {**a, **b} if key not in OF_NO_CONSEQUENCE and key not in besides]
     absent = object()
     return [
         f"{key}: {_shown(a, key)} and {_shown(b, key)}"
@@ -126,7 +130,7 @@ def shared_config(runs: Sequence[Run]) -> dict[str, Any]:
                 f"{first.model} seed {first.seed} and {run.model} seed {run.seed} had no equal budget: "
                 + "; ".join(found)
             )
-    return {key: value for key, value in first.config.items() if key not in ELSEWHERE | OF_A_SYSTEM}
+    return {key: value for key, value in first.config.items() if key not in OF_NO_CONSEQUENCE | OF_A_SYSTEM}
 
 
 def ordered(runs: Sequence[Run]) -> list[Run]:

@@ -14,11 +14,10 @@ from torch import nn
 
 import leancore
 from leancore.bench.timing import Turn, interleave
-from leancore.torch.models import create_model
 from leancore.torch.train.config import TrainConfig
 from leancore.torch.train.data import DataSet, load_data, train_batches
 from leancore.torch.train.files import write_file
-from leancore.torch.train.loop import _optimizer as make_optimizer
+from leancore.torch.train.parts import in_layout, make_network, make_optimizer
 from leancore.torch.train.processes import launch
 
 FILE = "timing.csv"
@@ -38,16 +37,11 @@ def measure(runs: Sequence[TrainConfig], rounds: int) -> dict[str, list[float]]:
 
 def _step(config: TrainConfig, data: DataSet) -> Callable[[], None]:
     """A training step of a resolved configuration."""
-    assert config.model
     assert config.batch_size
     fabric = launch(config)
-    torch.manual_seed(config.seed)
-    channels = data.train.images.shape[1]
-    network = create_model(config.model, len(data.classes), channels, **(config.model_options or {}))
+    network = make_network(config, data)
     images, labels = next(train_batches(data, batch_size=config.batch_size, seed=config.seed, epoch=1))
-    if config.channels_last:
-        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        images = images.contiguous(memory_format=torch.channels_last)
+    images = in_layout(images, config)
     stepped = cast(nn.Module, torch.compile(network)) if config.compile else network
     model, optimizer = fabric.setup(stepped, make_optimizer(config, network))
     model.train()

@@ -63,11 +63,12 @@ inline constexpr int longest_sum = 128;  // terms added one after the other befo
 // row-block by row-block. Narrow images are one strip, and a row-block is as many rows as fit in a slot of shared
 // memory; of wide ones, a row-block is a piece of one row.
 struct RowsCut {
-  std::int32_t depth = 1, height = 0, width = 0;
+  std::int32_t height = 0, width = 0;
   std::int32_t slot_row = 0;  // elements from one image row to the next within a slot
   std::int32_t rows_per_block = 0;
   std::int32_t blocks = 0;  // row-blocks of an image, or of a plane of a volume
   std::int32_t blocks_per_chunk = 0, chunks = 0, strips = 0;
+  std::int32_t depth = 1;  // planes of a volume
 };
 
 // An array of images, of which either the pixels of a row or the channels of a pixel are contiguous; offsets within

@@ -253,9 +253,10 @@ std::int64_t images(const ConvDesc& d) {
   return d.batch * extent(d, 2);
 }
 
-// Nothing where the call is not one of rows: the kernels know neither stride nor dilation, and no empty arrays.
-std::optional<RowsProblem> rows_problem(const ConvDesc& d, const void* x, const void* y) {
-  if (d.dims > 3 || d.batch == 0 || d.c_in == 0 || d.c_out == 0) return {};
+// Nothing where the call is not one of rows: the kernels know neither stride nor dilation, and no empty arrays; not all
+// know volumes.
+std::optional<RowsProblem> rows_problem(const ConvDesc& d, const void* x, const void* y, int most_dims = 2) {
+  if (d.dims > most_dims || d.batch == 0 || d.c_in == 0 || d.c_out == 0) return {};
   if (std::max(d.batch, extent(d, 2)) > narrow_limit) return {};
   for (int axis = 0; axis < d.dims; ++axis) {
     if (d.stride[axis] != 1 || d.dilation[axis] != 1 || d.extents[axis] == 0) return {};
@@ -368,7 +369,7 @@ bool runs_on(const RowsTile& tile, DType dtype, const DeviceFacts& device) {
 std::optional<RowsPlan> choose_rows(Operation operation, ConvDesc d, const Arguments& a, const DeviceFacts& device) {
   const Shapes shapes(d);
   const bool adjoint = operation == Operation::backward_data;
-  const std::optional<RowsProblem> problem = rows_problem(d, adjoint ? a.dx : a.x, adjoint ? a.dy : a.y);
+  const std::optional<RowsProblem> problem = rows_problem(d, adjoint ? a.dx : a.x, adjoint ? a.dy : a.y, 3);
   if (!problem) return {};
   const std::int32_t channels = (adjoint ? problem->y : problem->x).channels;
   double most_useful = least_useful;
@@ -433,7 +434,7 @@ std::optional<RowsWeightPlan> choose_rows_weight(ConvDesc d, const Arguments& a,
   if (d.dtype != DType::f16 && d.dtype != DType::bf16) return {};
   const Shapes shapes(d);
   const std::optional<RowsProblem> problem = rows_problem(d, a.x, a.dy);
-  if (!problem || problem->channels_last || d.dims == 3) return {};
+  if (!problem || problem->channels_last) return {};
   constexpr int last = static_cast<int>(std::size(weight_tiles)) - 1;
   int tile = 0;
   while (tile < last && weight_tiles[tile].channels < std::max(d.c_in, d.c_out)) ++tile;
@@ -476,7 +477,7 @@ std::optional<RowsPlan> plan_tile(int tile, Operation operation, const ConvDesc&
   ConvDesc d = with_short_steps(desc);
   const Shapes shapes(d);
   const bool adjoint = operation == Operation::backward_data;
-  const std::optional<RowsProblem> problem = rows_problem(d, adjoint ? a.dx : a.x, adjoint ? a.dy : a.y);
+  const std::optional<RowsProblem> problem = rows_problem(d, adjoint ? a.dx : a.x, adjoint ? a.dy : a.y, 3);
   return problem ? plan_rows(tile, operation, *problem, d) : std::nullopt;
 }
 
@@ -484,9 +485,8 @@ std::optional<RowsWeightPlan> plan_weight_tile(int tile, const ConvDesc& desc, c
   ConvDesc d = with_short_steps(desc);
   const Shapes shapes(d);
   const std::optional<RowsProblem> problem = rows_problem(d, a.x, a.dy);
-  return problem && !problem->channels_last && d.dims < 3
-             ? plan_rows_weight(tile, *problem, d, a.dalpha != nullptr, a.dc != nullptr)
-             : std::nullopt;
+  return problem && !problem->channels_last ? plan_rows_weight(tile, *problem, d, a.dalpha != nullptr, a.dc != nullptr)
+                                            : std::nullopt;
 }
 
 std::size_t most_workspace(Operation operation, const ConvDesc& desc) {

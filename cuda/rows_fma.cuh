@@ -17,15 +17,27 @@ __device__ __forceinline__ float load_pixel(const unsigned char* from) {
   return *reinterpret_cast<const float*>(from);
 }
 
-// A piece from global memory, of which `pixels` exist; the others are zeros.
+// A piece of the plane before or after, from global memory; what is not in the volume or the chunk is zero.
 template <int copy_bytes>
-__device__ __forceinline__ float4 load_global_piece(const float* from, int pixels) {
+__device__ __forceinline__ float4 load_plane(const RowsParameters& p, const RowsUnit& unit, int plane, int channel,
+                                             int row, int column) {
+  const bool exists = row < unit.last_row && unit.has_plane(p.cut, plane);
+  const int pixels = exists ? p.cut.width - column : 0;
+  const float* from = static_cast<const float*>(p.in.data) + unit.offset(p.in) +
+                      (plane == 0 ? -p.in.plane : p.in.plane) + channel * p.in.channel +
+                      (exists ? row * p.in.row + column : 0);
   if constexpr (copy_bytes == 16) {
     return pixels > 0 ? *reinterpret_cast<const float4*>(from) : float4{};
   } else {
     return make_float4(pixels > 0 ? from[0] : 0.0f, pixels > 1 ? from[1] : 0.0f, pixels > 2 ? from[2] : 0.0f,
                        pixels > 3 ? from[3] : 0.0f);
   }
+}
+__device__ __forceinline__ void add_product(float tap, const float4& x, float (&sum)[4]) {
+  sum[0] += tap * x.x;
+  sum[1] += tap * x.y;
+  sum[2] += tap * x.z;
+  sum[3] += tap * x.w;
 }
 
 template <typename Tile, int copy_bytes>
@@ -66,8 +78,6 @@ __global__ void __launch_bounds__(Tile::threads, 1) rows_fma(const RowsParameter
   const int team_output = first_output + team * Tile::outputs;
   float* out = static_cast<float*>(const_cast<void*>(p.out.data)) + unit.offset(p.out) +
                static_cast<std::int64_t>(team_output) * p.out.channel;
-  const float* in = static_cast<const float*>(p.in.data) + unit.offset(p.in);
-  const bool has_front = Tile::volume && unit.has_plane(p.cut, 0), has_back = Tile::volume && unit.has_plane(p.cut, 1);
   const PieceOfRow piece(p.cut, unit, lane * 4, 4);
   const int offset = 16 + lane * 16;
   const auto compute = [&](int block, const unsigned char* above, const unsigned char* current,
@@ -104,17 +114,12 @@ __global__ void __launch_bounds__(Tile::threads, 1) rows_fma(const RowsParameter
     for (int o = 0; o < Tile::outputs; ++o) {
       const int channel = team_output + o;
       if (channel < p.stencil_channels) {  // the same for the whole team
-        float front[4] = {}, back[4] = {}, front_tap = 0.0f, back_tap = 0.0f;
+        float4 front, back;
         if constexpr (Tile::volume) {
-          const bool in_chunk = row < unit.last_row;
-          const float* from = in + channel * p.in.channel + (in_chunk ? row * p.in.row + piece.column : 0);
-          const int pixels = in_chunk ? p.cut.width - piece.column : 0;
-          const float4 f = load_global_piece<copy_bytes>(from - p.in.plane, has_front ? pixels : 0);
-          const float4 b = load_global_piece<copy_bytes>(from + p.in.plane, has_back ? pixels : 0);
-          front[0] = f.x, front[1] = f.y, front[2] = f.z, front[3] = f.w;
-          back[0] = b.x, back[1] = b.y, back[2] = b.z, back[3] = b.w;
-          front_tap = c_plane[(team * Tile::outputs + o) * 2];
-          back_tap = c_plane[(team * Tile::outputs + o) * 2 + 1];
+          front = load_plane<copy_bytes>(p, unit, 0, channel, row, piece.column);
+          back = load_plane<copy_bytes>(p, unit, 1, channel, row, piece.column);
+          const float tap = c_plane[(team * Tile::outputs + o) * 2];
+          if (unit.has_plane(p.cut, 0)) add_product(tap, front, sum[o]);
         }
         const float4 taps = *reinterpret_cast<const float4*>(c + (team * Tile::outputs + o) * 4);
         const float4 centre = load_piece(current + offset + channel * Ring::pitch);
@@ -128,12 +133,14 @@ __global__ void __launch_bounds__(Tile::threads, 1) rows_fma(const RowsParameter
         for (int e = 0; e < 4; ++e) {
           const bool has_left = e > 0 || piece.column > 0;
           const bool has_right = copy_bytes == 16 && e < 3 ? true : piece.column + e + 1 < p.cut.width;
-          if (has_front) sum[o][e] += front_tap * front[e];
           if (has_above) sum[o][e] += taps.x * u[e];
           if (has_left) sum[o][e] += taps.y * x[e];
           if (has_right) sum[o][e] += taps.z * x[e + 2];
           if (has_below) sum[o][e] += taps.w * d[e];
-          if (has_back) sum[o][e] += back_tap * back[e];
+        }
+        if constexpr (Tile::volume) {
+          const float tap = c_plane[(team * Tile::outputs + o) * 2 + 1];
+          if (unit.has_plane(p.cut, 1)) add_product(tap, back, sum[o]);
         }
       }
       if (row < unit.last_row && channel < p.out.channels) {

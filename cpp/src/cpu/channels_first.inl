@@ -16,8 +16,8 @@ struct TapList {
   int count = 0;
 };
 
-// Where a vector of positions goes in `out`: lanes [0, split) to first + lane, the others to second + lane. split = 0:
-// each position has a place of its own.
+// Where a vector of positions goes in `out`: lanes [0, split) to first + lane, the others to second + lane. split = -1:
+// all to first + 2 lane. split = 0: each position has a place of its own.
 struct Place {
   std::int64_t first, second;
   std::int64_t split;
@@ -88,6 +88,10 @@ LEANCORE_INLINE void store_block(const Tile<E>& tile, E* y, std::int64_t q, cons
 #pragma GCC unroll 16
         for (int r = 0; r < rows; ++r, to += tile.y_channel) S::store(to, sums[r][v]);
       }
+    } else if (first + S::width <= tile.positions && place.split < 0) {
+      E* to = y + place.first;
+#pragma GCC unroll 16
+      for (int r = 0; r < rows; ++r, to += tile.y_channel) S::store_every_second(to, sums[r][v]);
     } else {
       T lanes[rows * S::width];
 #pragma GCC unroll 16

@@ -238,6 +238,9 @@ class ChannelsFirst {
     for (std::int64_t lane = 0; lane < count; ++lane) {
       if (to[lane] == no_place) return {0, 0, 0};
     }
+    bool every_second = count == S::width;
+    for (std::int64_t lane = 1; lane < count; ++lane) every_second = every_second && to[lane] == to[0] + 2 * lane;
+    if (every_second) return {to[0], 0, -1};
     std::int64_t split = 1;
     while (split < count && to[split] == to[0] + split) ++split;
     if (split == count) return {to[0], 0, S::width};
@@ -250,14 +253,14 @@ class ChannelsFirst {
   void begin_out(const E* alpha, const E* c, const E* bias, E* out) {
     out_ = out;
     fill_places();
-    T* alpha_to = alpha_;
-    T* c_to = c_;
-    over_panels([&](std::int64_t first, std::int64_t rows, bool stencil) {
+    pack_panels([&](std::int64_t first, std::int64_t rows, bool stencil) {
+      T* alpha_to = alpha_ + first * p_.c_in;
       for (std::int64_t i = 0; i < p_.c_in; ++i) {
         for (std::int64_t o = first; o < first + rows; ++o) {
           *alpha_to++ = static_cast<T>(alpha[o * p_.alpha_out + i * p_.alpha_in]);
         }
       }
+      T* c_to = c_ + first * p_.columns();
       for (int k = 0; stencil && k < p_.columns(); ++k) {
         for (std::int64_t j = first; j < first + rows; ++j) {
           *c_to++ = static_cast<T>(c[j * p_.c_channel + k * p_.c_tap]);
@@ -429,13 +432,35 @@ class ChannelsFirst {
       parts[count++] = {with_rows(shapes_[i], end - begin), in_ + offset + begin * p_.in_steps[axis],
                         slot + plan_.plane_start[i] + plan_.margin + (begin - first) * plan_.inner};
     }
+    // The lattice between the positions of plane 0, along lines, is copied together with it.
+    int between = 0;
+    for (int i = 1; i < count; ++i) {
+      if (pairs(parts[0].shape, parts[i].shape) && parts[i].from == parts[0].from + 1) between = i;
+    }
+    constexpr std::int64_t channels_ahead = 2;
     for (std::int64_t channel = 0; channel < p_.c_in; ++channel) {
       for (int i = 0; i < count; ++i) {
         const Part& part = parts[i];
-        if (channel >= part.shape.channels) continue;
-        pack_channel(part.shape, part.from + channel * p_.in_channel, part.to + channel * plan_.row_length);
+        if (channel >= part.shape.channels || (i > 0 && i == between)) continue;
+        const E* from = part.from + channel * p_.in_channel;
+        T* to = part.to + channel * plan_.row_length;
+        if (channel + channels_ahead < part.shape.channels) {
+          fetch_channel(part.shape, from + channels_ahead * p_.in_channel);
+        }
+        if (i == 0 && between > 0 && channel < parts[between].shape.channels) {
+          pack_pairs(part.shape, from, to, to + (parts[between].to - part.to));
+        } else {
+          pack_channel(part.shape, from, to);
+        }
       }
     }
+  }
+
+  // Whether two planes have the same lines, of every second element.
+  static bool pairs(const PackedShape& a, const PackedShape& b) {
+    return a.step == 2 && b.step == 2 && !a.dense && !b.dense && S::width > 4 && a.rows == b.rows &&
+           a.count == b.count && a.lines == b.lines && std::equal(a.line_from, a.line_from + a.lines, b.line_from) &&
+           std::equal(a.line_to, a.line_to + a.lines, b.line_to);
   }
 
   PackedShape with_rows(PackedShape shape, std::int64_t rows) const {
@@ -512,6 +537,19 @@ class ChannelsFirst {
     }
   }
 
+  // The same on all threads where the weights are many.
+  template <typename Visit>
+  void pack_panels(Visit visit) const {
+    std::int64_t panels = 0;
+    over_panels([&](std::int64_t, std::int64_t, bool) { ++panels; });
+    parallel_for(panels, p_.c_in * p_.c_out >= many_weights ? threads_ : 1, [&](std::int64_t unit, int) {
+      std::int64_t panel = 0;
+      over_panels([&](std::int64_t first, std::int64_t rows, bool stencil) {
+        if (panel++ == unit) visit(first, rows, stencil);
+      });
+    });
+  }
+
   void out_tile(const Step& step) {
     if (p_.zero_rest) zero_cells(step);
     std::int64_t offset = step.first_row * p_.out_steps[plan_.slice_axis];
@@ -574,9 +612,15 @@ class ChannelsFirst {
       begin[axis] = first * cell;
       end[axis] = inner ? extent : std::min(extent, last * cell);
     }
-    over_box(p_, out_, begin, end, [&](E* position) {
-      for (std::int64_t channel = 0; channel < p_.c_out; ++channel) position[channel * p_.out_channel] = E{};
-    });
+    for (std::int64_t channel = 0; channel < p_.c_out; ++channel) {
+      over_box(p_, out_ + channel * p_.out_channel, begin, end, [](E* line, std::int64_t count, std::int64_t stride) {
+        if (stride == 1) {
+          std::fill_n(line, count, E{});
+        } else {
+          for (; count > 0; --count, line += stride) *line = E{};
+        }
+      });
+    }
   }
 
   // ---- weights ----

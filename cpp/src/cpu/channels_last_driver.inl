@@ -141,24 +141,33 @@ class ChannelsLast {
 
   void begin_out(const E* alpha, const E* c, const E* bias, E* out) {
     out_ = out;
-    T* alpha_to = alpha_;
-    T* c_to = c_;
-    T* bias_to = bias_;
-    over_panels([&](std::int64_t first, std::int64_t count, std::int64_t vectors, bool stencil) {
-      const std::int64_t width = vectors * S::width;
-      for (std::int64_t i = 0; i < p_.c_in; ++i) {
+    parallel_for(panel_count(), p_.c_in * p_.c_out >= many_weights ? threads_ : 1, [&](std::int64_t unit, int) {
+      T* alpha_to = alpha_;
+      T* c_to = c_;
+      T* bias_to = bias_;
+      std::int64_t panel = 0;
+      over_panels([&](std::int64_t first, std::int64_t count, std::int64_t vectors, bool stencil) {
+        const std::int64_t width = vectors * S::width;
+        if (panel++ != unit) {
+          alpha_to += p_.c_in * width;
+          if (stencil) c_to += p_.columns() * width;
+          bias_to += width;
+          return;
+        }
+        for (std::int64_t i = 0; i < p_.c_in; ++i) {
+          for (std::int64_t o = 0; o < width; ++o) {
+            *alpha_to++ = o < count ? static_cast<T>(alpha[(first + o) * p_.alpha_out + i * p_.alpha_in]) : T{};
+          }
+        }
+        for (int k = 0; stencil && k < p_.columns(); ++k) {
+          for (std::int64_t j = 0; j < width; ++j) {
+            *c_to++ = j < count ? static_cast<T>(c[(first + j) * p_.c_channel + k * p_.c_tap]) : T{};
+          }
+        }
         for (std::int64_t o = 0; o < width; ++o) {
-          *alpha_to++ = o < count ? static_cast<T>(alpha[(first + o) * p_.alpha_out + i * p_.alpha_in]) : T{};
+          *bias_to++ = bias && o < count ? static_cast<T>(bias[(first + o) * p_.bias_stride]) : T{};
         }
-      }
-      for (int k = 0; stencil && k < p_.columns(); ++k) {
-        for (std::int64_t j = 0; j < width; ++j) {
-          *c_to++ = j < count ? static_cast<T>(c[(first + j) * p_.c_channel + k * p_.c_tap]) : T{};
-        }
-      }
-      for (std::int64_t o = 0; o < width; ++o) {
-        *bias_to++ = bias && o < count ? static_cast<T>(bias[(first + o) * p_.bias_stride]) : T{};
-      }
+      });
     });
 
     const auto aligned = [](std::int64_t elements) { return elements % S::width == 0; };
@@ -379,7 +388,9 @@ class ChannelsLast {
         begin[axis] = first * p_.cell[axis - 1];
         end[axis] = std::min(p_.out_extents[axis - 1], last * p_.cell[axis - 1]);
       }
-      over_box(p_, out_, begin, end, [&](E* position) { std::fill_n(position, p_.c_out, E{}); });
+      over_box(p_, out_, begin, end, [&](E* position, std::int64_t count, std::int64_t stride) {
+        for (; count > 0; --count, position += stride) std::fill_n(position, p_.c_out, E{});
+      });
     }
   }
 

@@ -61,6 +61,52 @@ LEANCORE_INLINE void pack_every_second(const PackedShape& shape, const E* from, 
   }
 }
 
+// The same of two lattices at once, which take turns along the lines: each pair of elements goes to two places.
+template <typename E, typename T = compute_type<E>>
+void pack_pairs(const PackedShape& shape, const E* from, T* first, T* second) {
+  using S = Simd<T>;
+  const std::int64_t count = shape.count;
+  const auto to_both = [&](T* line_to, typename S::vec low, typename S::vec high) LEANCORE_LAMBDA_INLINE {
+    S::store(line_to, S::template of_pairs<0>(low, high));
+    S::store(line_to + (second - first), S::template of_pairs<1>(low, high));
+  };
+  const auto whole = [&](T* line_to, const E* line) LEANCORE_LAMBDA_INLINE {
+    to_both(line_to, S::load(line), S::load(line + S::width));
+  };
+  if (count >= S::width) {
+    over_lines(shape, from, first, [&](T* line_to, const E* line) LEANCORE_LAMBDA_INLINE {
+      for (std::int64_t q = 0; q + S::width <= count; q += S::width) whole(line_to + q, line + 2 * q);
+      if (count % S::width != 0) whole(line_to + count - S::width, line + 2 * (count - S::width));
+    });
+  } else if (2 * count > S::width) {
+    over_lines(shape, from, first, [&](T* line_to, const E* line) LEANCORE_LAMBDA_INLINE {
+      to_both(line_to, S::load(line), S::load_lanes(line + S::width, 2 * count - S::width));
+    });
+  } else {
+    over_lines(shape, from, first, [&](T* line_to, const E* line) LEANCORE_LAMBDA_INLINE {
+      const auto both = S::load_lanes(line, 2 * count);
+      to_both(line_to, both, both);
+    });
+  }
+}
+
+// Asks for the lines of memory that packing a channel will read. Channels often lie a power of two apart, so that what
+// was fetched into the second-level cache long before has in part been driven out by then.
+template <typename E>
+LEANCORE_INLINE void fetch_channel(const PackedShape& shape, const E* from) {
+  constexpr std::int64_t line = 64 / static_cast<std::int64_t>(sizeof(E));
+  const auto fetch = [](const E* run, std::int64_t count) LEANCORE_LAMBDA_INLINE {
+    for (std::int64_t q = 0; q < count; q += line) __builtin_prefetch(run + q, 0, 3);
+  };
+  if (shape.dense) {
+    fetch(from, shape.rows * shape.inner);
+  } else if (0 < shape.step && shape.step <= line) {
+    for (std::int64_t row = 0; row < shape.rows; ++row, from += shape.row_step) {
+      for (std::int64_t i = 0; i < shape.lines; ++i) fetch(from + shape.line_from[i], shape.count * shape.step);
+    }
+  }
+}
+
 template <typename E, typename T = compute_type<E>>
 void pack_channel(const PackedShape& shape, const E* from, T* to) {
   if (shape.dense) {

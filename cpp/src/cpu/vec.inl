@@ -234,11 +234,41 @@ struct Simd {
   static LEANCORE_INLINE vec load_every_second(const E* p) {
     return every_second(load(p), load(p + width - 1));
   }
+  // To p[0], p[2], ..., and to nothing between or after them.
+  template <typename E>
+  static LEANCORE_INLINE void store_every_second(E* p, vec v) {
+#if defined(LEANCORE_AVX512)
+    if constexpr (std::is_same_v<E, T>) {
+      constexpr int half = static_cast<int>(width) / 2;
+      [&]<int... lane>(std::integer_sequence<int, lane...>) LEANCORE_LAMBDA_INLINE {
+        const vec low = __builtin_shufflevector(v, v, lane / 2 ...);
+        const vec high = __builtin_shufflevector(v, v, half + lane / 2 ...);
+        if constexpr (sizeof(T) == 4) {
+          _mm512_mask_storeu_ps(p, 0x5555, (__m512)low);
+          _mm512_mask_storeu_ps(p + width, 0x5555, (__m512)high);
+        } else {
+          _mm512_mask_storeu_pd(p, 0x55, (__m512d)low);
+          _mm512_mask_storeu_pd(p + width, 0x55, (__m512d)high);
+        }
+      }(std::make_integer_sequence<int, static_cast<int>(width)>());
+      return;
+    }
+#endif
+    for (std::int64_t i = 0; i < width; ++i) p[2 * i] = static_cast<E>(v[i]);
+  }
   // The even lanes of one vector, then the odd ones of another.
   static LEANCORE_INLINE vec every_second(vec low, vec high) {
     return [&]<int... lane>(std::integer_sequence<int, lane...>) LEANCORE_LAMBDA_INLINE {
       constexpr int half = static_cast<int>(width) / 2;
       return __builtin_shufflevector(low, high, (lane < half ? 2 * lane : 2 * lane + 1)...);
+    }(std::make_integer_sequence<int, static_cast<int>(width)>());
+  }
+
+  // The lanes of two vectors, one after the other, that come first in pairs (which = 0) or second (1).
+  template <int which>
+  static LEANCORE_INLINE vec of_pairs(vec low, vec high) {
+    return [&]<int... lane>(std::integer_sequence<int, lane...>) LEANCORE_LAMBDA_INLINE {
+      return __builtin_shufflevector(low, high, (2 * lane + which)...);
     }(std::make_integer_sequence<int, static_cast<int>(width)>());
   }
 
@@ -329,6 +359,9 @@ struct Simd {
 #endif
   }
 };
+
+// From so many weights on, threads share their packing.
+inline constexpr std::int64_t many_weights = 32 * 1024;
 
 // `count` channels dealt to the fewest parts of at most `most`, of nearly equal size: no thin remainder at the end.
 struct Split {

@@ -380,7 +380,7 @@ def test_every_number_of_the_page_follows_from_its_csv_files(section: str) -> No
 
 def test_accuracies_of_both_initialisations_follow_from_their_csv_files() -> None:
     rows = re.findall(r"^\| (\d+), .* \| ([\d.]+) \| \[CSV\]\((.*)\) \|$", PAGE.read_text(), re.M)
-    assert len(rows) == 3
+    assert len(rows) == 4
     for epochs, accuracy, link in rows:
         with (PAGE.parent / link).open() as file:
             last = list(csv.DictReader(file))[-1]

@@ -365,7 +365,8 @@ nb::object py_shift(nb::handle x, nb::handle offsets, nb::handle out, nb::handle
 nb::dict xla_handlers() {
   nb::dict result;
   for (const XlaHandler& handler : xla_handler_table()) {
-    result[handler.name] = nb::capsule(reinterpret_cast<void*>(handler.function));
+    if (!result.contains(handler.platform)) result[handler.platform] = nb::dict();
+    result[handler.platform][handler.name] = nb::capsule(reinterpret_cast<void*>(handler.function));
   }
   return result;
 }
@@ -458,8 +459,9 @@ NB_MODULE(_core, m) {
                 "None) -> typing.Any"),
         "y, written to out, or to allocate(shape) when out is None.");
 
-  m.def("xla_handlers", &xla_handlers, nb::sig("def xla_handlers() -> dict[str, object]"),
-        "The operations as functions of XLA's foreign function interface, for jax.ffi.register_ffi_target.");
+  m.def("xla_handlers", &xla_handlers, nb::sig("def xla_handlers() -> dict[str, dict[str, object]]"),
+        "For each of XLA's platforms the operations as functions of its foreign function interface, for "
+        "jax.ffi.register_ffi_target.");
   m.def("version", &version, "\"major.minor.patch\" of the C++ library.");
   m.def("implementations", &implementations, nb::sig("def implementations() -> list[tuple[str, str, bool]]"),
         "(name, description, this processor can execute it), in the order in which they are tried.");

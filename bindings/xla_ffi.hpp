@@ -11,11 +11,13 @@ namespace leancore::python {
 //   forward          (x, alpha, c[, bias]) -> y
 //   backward_data    (dy, alpha, c) -> dx, whose shape says that of x
 //   backward_weight  (x, dy) -> dalpha, dc
+// On CUDA, the work is put on the stream of the call, and scratch memory is XLA's.
 struct XlaHandler {
+  const char* platform;  // as XLA calls it
   const char* name;
   xla::Error* (*function)(xla::CallFrame*);
 };
 
-const std::array<XlaHandler, 3>& xla_handler_table() noexcept;
+const std::array<XlaHandler, 6>& xla_handler_table() noexcept;
 
 }  // namespace leancore::python

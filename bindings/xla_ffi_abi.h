@@ -17,7 +17,8 @@ enum StageCode : std::int32_t { stage_execute = 3 };
 enum AttributeCode : std::int32_t { attribute_array = 1 };
 enum ErrorCode : std::int32_t { error_invalid_argument = 3, error_resource_exhausted = 8, error_internal = 13 };
 
-struct Error;  // of the runtime
+struct Error;             // of the runtime
+struct ExecutionContext;  // likewise
 
 struct Extension {
   std::size_t struct_size;
@@ -38,12 +39,59 @@ struct ErrorArguments {
   std::int32_t code;
 };
 
+struct DestroyErrorArguments {
+  std::size_t struct_size;
+  Extension* extensions;
+  Error* error;
+};
+
+struct StreamArguments {
+  std::size_t struct_size;
+  Extension* extensions;
+  ExecutionContext* context;
+  void* stream;  // answered: on CUDA a cudaStream_t
+};
+
+struct AllocateArguments {
+  std::size_t struct_size;
+  Extension* extensions;
+  ExecutionContext* context;
+  std::size_t size;
+  std::size_t alignment;
+  void* data;  // answered
+};
+
+struct FreeArguments {
+  std::size_t struct_size;
+  Extension* extensions;
+  ExecutionContext* context;
+  std::size_t size;
+  void* data;
+};
+
+struct DeviceArguments {
+  std::size_t struct_size;
+  Extension* extensions;
+  ExecutionContext* context;
+  std::int32_t device;  // answered
+};
+
+// Functions of the runtime; those with an answer return an error, or null.
 struct Api {
   std::size_t struct_size;
   Extension* extensions;
   Version version;
   const void* internal;
   Error* (*create_error)(ErrorArguments*);
+  void* error_message;
+  void (*destroy_error)(DestroyErrorArguments*);
+  void* register_handler;
+  Error* (*stream)(StreamArguments*);
+  void* not_used_here[4];  // of types, contexts and states
+  Error* (*allocate)(AllocateArguments*);
+  Error* (*free)(FreeArguments*);
+  void* nor_here[6];  // of threads, futures and runs
+  Error* (*device)(DeviceArguments*);
 };
 
 struct Buffer {
@@ -88,7 +136,7 @@ struct CallFrame {
   std::size_t struct_size;
   Extension* extensions;
   const Api* api;
-  void* context;
+  ExecutionContext* context;
   std::int32_t stage;
   Buffers arguments;
   Buffers results;

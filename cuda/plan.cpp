@@ -208,12 +208,14 @@ std::int32_t as_int(std::int64_t value) {
   return static_cast<std::int32_t>(value);
 }
 
-// Whether everything that an address of the side is made of, the width of its rows included, is a multiple of `bytes`.
-bool is_multiple(const RowsSide& side, std::int64_t width, std::int64_t element, std::int64_t bytes) {
+// Whether everything that an address of the side is made of is a multiple of `bytes`, and the contiguous axis too: the
+// width of rows, or the channels of pixels.
+bool is_multiple(const RowsSide& side, bool channels_last, std::int64_t width, std::int64_t element,
+                 std::int64_t bytes) {
   const auto address = static_cast<std::int64_t>(reinterpret_cast<std::uintptr_t>(side.data) % 16);
   const auto divides = [&](std::int64_t elements) { return elements * element % bytes == 0; };
-  return address % bytes == 0 && divides(width) && divides(side.image) && divides(side.channel) && divides(side.row) &&
-         divides(side.plane);
+  return address % bytes == 0 && divides(side.image) && divides(side.plane) && divides(side.row) &&
+         (channels_last ? divides(side.channels) && divides(side.column) : divides(width) && divides(side.channel));
 }
 
 // A call as rows of pixels.
@@ -222,10 +224,13 @@ struct RowsProblem {
   bool channels_last;  // the channels of a pixel are contiguous; else the pixels of a row are
   RowsSide x, y;
 
-  // Bytes of the largest copies (16, 4 or 2) that contiguous rows allow.
+  // Bytes of the largest copies (16, 4 or 2) that contiguous rows, or channels, allow.
   [[nodiscard]] int copy_bytes() const {
     for (const int bytes : {16, 4}) {
-      if (is_multiple(x, width, element, bytes) && is_multiple(y, width, element, bytes)) return bytes;
+      if (is_multiple(x, channels_last, width, element, bytes) &&
+          is_multiple(y, channels_last, width, element, bytes)) {
+        return bytes;
+      }
     }
     return 2;
   }
@@ -388,8 +393,14 @@ std::optional<RowsPlan> choose_rows(Operation operation, ConvDesc d, const Argum
   return best < 0 ? std::nullopt : plan_rows(best, operation, *problem, d);
 }
 
+bool takes(const WeightTileFacts& tile, const RowsProblem& problem, DType dtype) {
+  const bool type = is_fma(tile.kind) ? dtype == DType::f32 : dtype == DType::f16 || dtype == DType::bf16;
+  return type && problem.channels_last == is_last(tile.kind);
+}
+
 // A split is 32 row-blocks: at most 128 products are added one after the other, as many as the error bound allows. It
-// is a chunk of a large image, or several small images. Thirty million partial sums are enough, however.
+// is a chunk of a large image, or several small images. Thirty million partial sums are enough, however: beyond, splits
+// grow, as far as the tile may add up more.
 std::optional<RowsWeightPlan> plan_rows_weight(int tile_index, const RowsProblem& problem, const ConvDesc& d,
                                                bool want_alpha, bool want_c) {
   constexpr std::int64_t blocks_per_split = 32, most_sums = std::int64_t{1} << 25;
@@ -415,6 +426,7 @@ std::optional<RowsWeightPlan> plan_rows_weight(int tile_index, const RowsProblem
   const std::int64_t units = d.batch * units_per_image;
   const std::int64_t units_per_split = std::max(std::max<std::int64_t>(1, blocks_per_split / p.cut.blocks_per_chunk),
                                                 ceil_div(units, most_sums / r.elements));
+  if (units_per_split * p.cut.blocks_per_chunk > tile.most_blocks) return {};
   p.units = as_int(units);
   p.units_per_split = as_int(units_per_split);
   r.splits = as_int(ceil_div(units, units_per_split));
@@ -431,13 +443,15 @@ std::optional<RowsWeightPlan> plan_rows_weight(int tile_index, const RowsProblem
 // By the shape alone, so that the workspace is known before the device and the arrays are; every device has the shared
 // memory of these tiles. Of more channels than the largest tile has, several thread blocks take a part each.
 std::optional<RowsWeightPlan> choose_rows_weight(ConvDesc d, const Arguments& a, bool want_alpha, bool want_c) {
-  if (d.dtype != DType::f16 && d.dtype != DType::bf16) return {};
   const Shapes shapes(d);
   const std::optional<RowsProblem> problem = rows_problem(d, a.x, a.dy);
-  if (!problem || problem->channels_last) return {};
-  constexpr int last = static_cast<int>(std::size(weight_tiles)) - 1;
-  int tile = 0;
-  while (tile < last && weight_tiles[tile].channels < std::max(d.c_in, d.c_out)) ++tile;
+  if (!problem) return {};
+  int tile = -1;
+  for (int i = 0; i < static_cast<int>(std::size(weight_tiles)); ++i) {
+    if (!takes(weight_tiles[i], *problem, d.dtype)) continue;
+    if (tile < 0 || weight_tiles[tile].channels < std::max(d.c_in, d.c_out)) tile = i;
+  }
+  if (tile < 0) return {};
   const int pixels = weight_tiles[tile].pixels;
   if (useful(cut_rows(*problem, pixels), pixels) < least_useful) return {};
   return plan_rows_weight(tile, *problem, d, want_alpha, want_c);
@@ -452,9 +466,9 @@ Plan make_plan(Operation operation, const ConvDesc& desc, const Arguments& argum
   plan.dtype = d.dtype;
   if (operation == Operation::backward_weight) {
     const bool want_alpha = arguments.dalpha != nullptr, want_c = arguments.dc != nullptr;
-    const bool tensor = d.dtype == DType::f16 || device.architecture >= 80;
+    const bool runs = d.dtype != DType::bf16 || device.architecture >= 80;
     const std::optional<RowsWeightPlan> rows =
-        choice == Choice::generic || !tensor ? std::nullopt : choose_rows_weight(d, arguments, want_alpha, want_c);
+        choice == Choice::generic || !runs ? std::nullopt : choose_rows_weight(d, arguments, want_alpha, want_c);
     if (rows) {
       plan.steps = *rows;
       plan.workspace_bytes = workspace_of(rows->reduce, d.dtype);
@@ -485,8 +499,9 @@ std::optional<RowsWeightPlan> plan_weight_tile(int tile, const ConvDesc& desc, c
   ConvDesc d = with_short_steps(desc);
   const Shapes shapes(d);
   const std::optional<RowsProblem> problem = rows_problem(d, a.x, a.dy);
-  return problem && !problem->channels_last ? plan_rows_weight(tile, *problem, d, a.dalpha != nullptr, a.dc != nullptr)
-                                            : std::nullopt;
+  return problem && takes(weight_tiles[tile], *problem, d.dtype)
+             ? plan_rows_weight(tile, *problem, d, a.dalpha != nullptr, a.dc != nullptr)
+             : std::nullopt;
 }
 
 std::size_t most_workspace(Operation operation, const ConvDesc& desc) {

@@ -58,12 +58,31 @@ __device__ __forceinline__ void wait_for_copies() {
 // ---- 8 x 8 matrices of 16-bit elements from shared memory ---------------------------------------------------------
 //
 // Four of them; lane 8 i + r gives the address of row r (16 bytes) of matrix i. Lane 4 r + t gets the elements 2t and
-// 2t + 1 of row r of matrix i in to[i].
+// 2t + 1 of row r of matrix i in to[i]; transposed, of column r.
 __device__ __forceinline__ void load_matrices(std::uint32_t (&to)[4], const void* row) {
 #if defined(__CUDA_ARCH__)
   const auto from = static_cast<std::uint32_t>(__cvta_generic_to_shared(row));
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
                : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+               : "r"(from)
+               : "memory");
+#endif
+}
+__device__ __forceinline__ void load_matrices_transposed(std::uint32_t (&to)[4], const void* row) {
+#if defined(__CUDA_ARCH__)
+  const auto from = static_cast<std::uint32_t>(__cvta_generic_to_shared(row));
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
+               : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+               : "r"(from)
+               : "memory");
+#endif
+}
+// Two of them, of the lanes 0..15.
+__device__ __forceinline__ void load_matrices_transposed(std::uint32_t (&to)[2], const void* row) {
+#if defined(__CUDA_ARCH__)
+  const auto from = static_cast<std::uint32_t>(__cvta_generic_to_shared(row));
+  asm volatile("ldmatrix.sync.aligned.m8n8.x2.trans.shared.b16 {%0,%1}, [%2];"
+               : "=r"(to[0]), "=r"(to[1])
                : "r"(from)
                : "memory");
 #endif

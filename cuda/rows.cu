@@ -30,7 +30,20 @@ cudaError_t run(const RowsWeightPlan& plan, DType dtype, const Call& call) {
   parameters.x.data = call.arguments.x;
   parameters.dy.data = call.arguments.dy;
   parameters.partials = static_cast<float*>(call.workspace);
-  const cudaError_t error = launch_rows_weight(plan, dtype, parameters, call.stream);
+  const auto launch_kind = [&] {
+    switch (weight_tiles[plan.tile].kind) {
+      case WeightKind::fma:
+        return launch_weight_fma(plan, parameters, call.stream);
+      case WeightKind::fma_last:
+        return launch_weight_fma_last(plan, parameters, call.stream);
+      case WeightKind::last:
+        return launch_weight_last(plan, dtype, parameters, call.stream);
+      case WeightKind::tensor:
+        break;
+    }
+    return launch_rows_weight(plan, dtype, parameters, call.stream);
+  };
+  const cudaError_t error = launch_kind();
   return error == cudaSuccess ? add_partials(plan.reduce, plan.reduction, dtype, call) : error;
 }
 

@@ -42,6 +42,16 @@ struct RowsUnit {
   }
 };
 
+// Copies `copy_bytes` to a slot, or writes zeros: 16 or 4 asynchronously, fewer by the thread itself.
+template <int copy_bytes, typename T>
+__device__ __forceinline__ void copy_to_slot(unsigned char* to, const T* from, bool exists) {
+  if constexpr (copy_bytes >= 4) {
+    copy_async<copy_bytes>(to, from, exists);
+  } else {
+    *reinterpret_cast<T*>(to) = exists ? *from : T(0.0f);
+  }
+}
+
 // Brings row-blocks of a side into slots, in copies of `copy_bytes`: 16 or 4 asynchronously, 2 (16-bit elements of
 // unaligned arrays) by the thread itself. A thread copies one column of the slot, of every `step`-th channel. With
 // `neighbours` the rows before and after the chunk are read too, and the columns beside the strip.
@@ -97,7 +107,7 @@ class RowLoader {
       unsigned char* to = slot + 16 + first_channel * Ring::pitch + pixel * Ring::element;
 #pragma unroll
       for (int channel = 0; channel < Ring::channels; channel += step) {
-        if (first_channel + channel < side.channels) copy_pixels(to, from, exists);
+        if (first_channel + channel < side.channels) copy_to_slot<copy_bytes>(to, from, exists);
         to += step * Ring::pitch;
         from += step * side.channel;
       }
@@ -112,14 +122,6 @@ class RowLoader {
   }
   static __device__ void store(unsigned char* to, const uint4& value) { *reinterpret_cast<uint4*>(to) = value; }
 
-  static __device__ __forceinline__ void copy_pixels(unsigned char* to, const T* from, bool exists) {
-    if constexpr (copy_bytes >= 4) {
-      copy_async<copy_bytes>(to, from, exists);
-    } else {
-      *reinterpret_cast<T*>(to) = exists ? *from : T(0.0f);
-    }
-  }
-
   // The pixels on either side of a strip, into the pads. An asynchronous copy has at least 4 bytes, so that of 16-bit
   // elements the neighbour comes with one more.
   __device__ __forceinline__ void load_neighbours(int block, unsigned char* slot) const {
@@ -131,11 +133,7 @@ class RowLoader {
       const int from_column = where == 0 ? unit.first_column - count : right;
       const T* from = image + (exists ? channel * side.channel + block * side.row + from_column : 0);
       unsigned char* to = slot + (channel + where) * Ring::pitch + (where == 0 ? 16 - bytes : 0);
-      if constexpr (copy_bytes >= 4) {
-        copy_async<4>(to, from, exists);
-      } else {
-        *reinterpret_cast<T*>(to) = exists ? *from : T(0.0f);
-      }
+      copy_to_slot<bytes>(to, from, exists);
     }
   }
 

@@ -19,4 +19,13 @@ cudaError_t launch_last(const RowsPlan& plan, DType dtype, const RowsParameters&
 cudaError_t launch_rows_weight(const RowsWeightPlan& plan, DType dtype, const RowsWeightParameters& parameters,
                                cudaStream_t stream);
 
+// rows_weight_last.cu
+cudaError_t launch_weight_last(const RowsWeightPlan& plan, DType dtype, const RowsWeightParameters& parameters,
+                               cudaStream_t stream);
+
+// rows_weight_fma.cu, rows_weight_fma_last.cu
+cudaError_t launch_weight_fma(const RowsWeightPlan& plan, const RowsWeightParameters& parameters, cudaStream_t stream);
+cudaError_t launch_weight_fma_last(const RowsWeightPlan& plan, const RowsWeightParameters& parameters,
+                                   cudaStream_t stream);
+
 }  // namespace leancore::detail::cuda

@@ -1,8 +1,6 @@
 // Row-marching forward and backward_data for 16-bit channels-last arrays, on tensor cores, the stencil included.
 //
-// A slot holds the pixels of a row-block, each with its channels side by side and 16 bytes more, so that the pitch is
-// an odd number of 16-byte pieces; before the first and after the last pixel there is room for the neighbours of a
-// strip. A product takes 16 pixels x 16 input channels, read by ldmatrix, and 16 input channels x 8 output channels of
+// A product takes 16 pixels x 16 input channels, read by ldmatrix, and 16 input channels x 8 output channels of
 // alpha, which stay in registers.
 //
 // A tap is a product with diag(c[., k]) whose 16 rows are read at the neighbouring pixels; a neighbour outside the row
@@ -11,70 +9,9 @@
 // same 8 bytes of the planes before and after from global memory, and multiplies them on the ordinary multipliers.
 #pragma once
 
-#include "rows.cuh"
+#include "pixels.cuh"
 
 namespace leancore::detail::cuda {
-
-// Brings row-blocks of pixels into slots, 16 bytes at a time; a thread copies the same channels of every step-th pixel.
-template <typename T, typename Ring, int threads>
-class PixelLoader {
-  static constexpr int pieces = Ring::channels / 8, step = threads / pieces, pixels_each = Ring::pixels / step;
-  static_assert(threads % pieces == 0 && Ring::pixels % step == 0);
-
- public:
-  __device__ PixelLoader(const RowsCut& rows, const RowsSide& array, const RowsUnit& work, int thread)
-      : cut(rows),
-        side(array),
-        unit(work),
-        piece(thread % pieces),
-        first_pixel(thread / pieces),
-        image(static_cast<const T*>(array.data) + work.offset(array) + piece * 8) {
-#pragma unroll
-    for (int i = 0; i < pixels_each; ++i) {
-      const int pixel = first_pixel + i * step, row = pixel / cut.slot_row;
-      column[i] = unit.first_column + pixel - row * cut.slot_row;
-      row_in_block[i] = row < cut.rows_per_block && column[i] < cut.width ? row : never;
-    }
-  }
-
-  // Zeros to the channels that there are not. To be called once, before a barrier.
-  static __device__ void clear(unsigned char* ring, int channels, int thread) {
-    const int absent = pieces - channels / 8;
-    for (int i = thread; i < Ring::slots * (Ring::pixels + 2) * absent; i += threads) {
-      const int pixel = i / absent % (Ring::pixels + 2), slot = i / absent / (Ring::pixels + 2);
-      *reinterpret_cast<uint4*>(ring + slot * Ring::slot_bytes + pixel * Ring::pitch +
-                                (channels / 8 + i % absent) * 16) = uint4{};
-    }
-  }
-
-  // Starts the copies of a row-block, which may lie outside the image.
-  __device__ __forceinline__ void load(int block, unsigned char* slot) const {
-    if (piece * 8 >= side.channels) return;
-#pragma unroll
-    for (int i = 0; i < pixels_each; ++i) {
-      copy(slot, 1 + first_pixel + i * step, block * cut.rows_per_block + row_in_block[i], column[i], true);
-    }
-    if (cut.strips > 1 && first_pixel < 2) {
-      const int at = first_pixel == 0 ? unit.first_column - 1 : unit.first_column + Ring::pixels;
-      copy(slot, first_pixel == 0 ? 0 : Ring::pixels + 1, block, at, at >= 0 && at < cut.width);
-    }
-  }
-
- private:
-  __device__ __forceinline__ void copy(unsigned char* slot, int pixel, int row, int at, bool exists) const {
-    exists = exists && row >= max(unit.first_row - 1, 0) && row < min(unit.last_row + 1, cut.height);
-    copy_async<16>(slot + pixel * Ring::pitch + piece * 16, image + (exists ? row * side.row + at * side.column : 0),
-                   exists);
-  }
-
-  static constexpr int never = 1 << 30;
-  const RowsCut& cut;
-  const RowsSide& side;
-  const RowsUnit& unit;
-  int piece, first_pixel;
-  const T* image;
-  int row_in_block[pixels_each], column[pixels_each];
-};
 
 template <typename T, typename Tile>
 class RowsLast {
@@ -291,7 +228,7 @@ class RowsLast {
 template <typename T, typename Tile>
 __global__ void __launch_bounds__(Tile::threads, 1) rows_last(const RowsParameters p) {
   using Ring = typename Tile::Ring;
-  using Loader = PixelLoader<T, Ring, Tile::threads>;
+  using Loader = PixelLoader<T, Ring, Tile::threads, 16, true>;
   extern __shared__ __align__(128) unsigned char shared[];
   unsigned char* zeros = shared + Ring::bytes;
   const int thread = static_cast<int>(threadIdx.x);

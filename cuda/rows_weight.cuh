@@ -11,43 +11,61 @@
 // is free, so for dc a lane takes 16 bytes, 8 pixels, of one channel for two products; row and column g are channel
 // spread(g), which keeps banks apart.
 //
-// dy marches with the rows before and after the current one, x with the current one. Each thread block adds up a fixed
-// number of units; where several warps share the pixels, their sums are added in the order of the warps.
 #pragma once
 
-#include "rows.cuh"
+#include "rows_weight_units.cuh"
 
 namespace leancore::detail::cuda {
 
-// The two row rings, and where their row-blocks are.
-template <typename Tile>
-struct WeightSlots {
-  const unsigned char *dy_above, *dy, *dy_below, *x;
-};
-
-template <typename T, typename Tile>
-class RowsWeight {
-  static constexpr int m_tiles = Tile::m_tiles, n_tiles = Tile::n_tiles, groups = Tile::groups;
-  static constexpr int stencil_groups = Tile::stencil_groups;
-  using DyRing = typename Tile::DyRing;
-  using XRing = typename Tile::XRing;
-
+// The sums of a thread of a warp: those of its products.
+template <typename Tile_>
+class TensorWeightSums {
  public:
-  __device__ RowsWeight(const RowsWeightParameters& parameters, int thread) : p(parameters) {
-    lane = thread % 32;
+  using Tile = Tile_;
+
+  // Adds up the warps that share the pixels.
+  __device__ void add_shares(unsigned char* shared, int thread) {
+    cuda::add_shares<Tile::warps_across, 32 * Tile::channel_warps, Tile::sums>(shared, thread,
+                                                                               [&](auto visit) { over_sums(visit); });
+  }
+
+  __device__ void store() const {
+    if (across > 0) return;
+    const PartialResult partial(p);
+    const int g = lane / 4, t = lane % 4;
+    const int first_o = static_cast<int>(blockIdx.y) * Tile::channels + channel_warp / Tile::warps_i * 16 * m_tiles;
+    const int first_i = static_cast<int>(blockIdx.z) * Tile::channels + channel_warp % Tile::warps_i * 8 * n_tiles;
+#pragma unroll
+    for (int m = 0; m < m_tiles; ++m) {
+#pragma unroll
+      for (int n = 0; n < n_tiles; ++n) {
+#pragma unroll
+        for (int e = 0; e < 4; ++e) {
+          partial.set_alpha(first_o + m * 16 + e / 2 * 8 + g, first_i + n * 8 + 2 * t + e % 2, alpha[m][n][e]);
+        }
+      }
+    }
+#pragma unroll
+    for (int i = 0; i < stencil_groups; ++i) {
+      // The lane has row g and columns 2t, 2t + 1 of the products: the diagonal where one of them is g.
+      const int j = stencil_channel(i) + row_channel;
+      if (g / 2 != t || j >= stencil) continue;
+      const float up = g % 2 ? vertical[i][1] : vertical[i][0], left = g % 2 ? vertical[i][3] : vertical[i][2];
+      const float right = g % 2 ? horizontal[i][1] : horizontal[i][0],
+                  down = g % 2 ? horizontal[i][3] : horizontal[i][2];
+      partial.set_c(static_cast<int>(blockIdx.y) * Tile::channels + j, up, left, right, down);
+    }
+  }
+
+ protected:
+  static constexpr int m_tiles = Tile::m_tiles, n_tiles = Tile::n_tiles, stencil_groups = Tile::stencil_groups;
+
+  // own_channel: that of row lane / 4 in the products of dc, among its 8 channels.
+  __device__ TensorWeightSums(const RowsWeightParameters& parameters, int thread, int own_channel)
+      : p(parameters), lane(thread % 32), row_channel(own_channel), stencil(stencil_channels<Tile>(parameters)) {
     const int warp = __shfl_sync(0xffffffff, thread / 32, 0);
     channel_warp = warp % Tile::channel_warps;
     across = warp / Tile::channel_warps;
-    // ldmatrix takes a row of 16 bytes from each lane. a: rows 0..7 and 8..15 of the first 8 pixels, then of the next;
-    // b: the first and the next 8 pixels of 8 channels, then of 8 more.
-    const int row = lane % 8, matrix = lane / 8;
-    a_offset =
-        16 + (channel_warp / Tile::warps_i * 16 * m_tiles + row + matrix % 2 * 8) * DyRing::pitch + matrix / 2 * 16;
-    b_offset =
-        16 + (channel_warp % Tile::warps_i * 8 * n_tiles + row + matrix / 2 * 8) * XRing::pitch + matrix % 2 * 16;
-    // dc belongs to the blocks on the diagonal.
-    const int first_channel = static_cast<int>(blockIdx.y) * Tile::channels;
-    stencil = blockIdx.y == blockIdx.z ? min(p.stencil_channels - first_channel, Tile::channels) : 0;
 #pragma unroll
     for (int m = 0; m < m_tiles; ++m) {
 #pragma unroll
@@ -60,7 +78,61 @@ class RowsWeight {
     }
   }
 
-  __device__ __forceinline__ void compute(const RowsUnit& unit, const WeightSlots<Tile>& at) {
+  // The warp's i-th group of 8 stencil channels: its first channel.
+  __device__ __forceinline__ int stencil_channel(int i) const { return (channel_warp + i * Tile::channel_warps) * 8; }
+
+  const RowsWeightParameters& p;
+  const int lane, row_channel, stencil;
+  int channel_warp, across;
+  float alpha[m_tiles][n_tiles][4];
+  float vertical[stencil_groups][4], horizontal[stencil_groups][4];  // taps up and left; right and down
+
+ private:
+  // Calls visit(index, sum) for every sum of the thread.
+  template <typename Visit>
+  __device__ __forceinline__ void over_sums(Visit visit) {
+#pragma unroll
+    for (int m = 0; m < m_tiles; ++m) {
+#pragma unroll
+      for (int n = 0; n < n_tiles; ++n) {
+#pragma unroll
+        for (int e = 0; e < 4; ++e) visit((m * n_tiles + n) * 4 + e, alpha[m][n][e]);
+      }
+    }
+#pragma unroll
+    for (int i = 0; i < stencil_groups; ++i) {
+#pragma unroll
+      for (int e = 0; e < 4; ++e) {
+        visit(m_tiles * n_tiles * 4 + i * 8 + e, vertical[i][e]);
+        visit(m_tiles * n_tiles * 4 + i * 8 + 4 + e, horizontal[i][e]);
+      }
+    }
+  }
+};
+
+template <typename T, typename Tile>
+class RowsWeight : public TensorWeightSums<Tile> {
+  using Base = TensorWeightSums<Tile>;
+  using Base::across, Base::alpha, Base::channel_warp, Base::horizontal, Base::lane, Base::p, Base::row_channel,
+      Base::stencil, Base::stencil_channel, Base::vertical;
+  static constexpr int m_tiles = Tile::m_tiles, n_tiles = Tile::n_tiles, groups = Tile::groups;
+  static constexpr int stencil_groups = Tile::stencil_groups;
+  using DyRing = typename Tile::DyRing;
+  using XRing = typename Tile::XRing;
+
+ public:
+  __device__ RowsWeight(const RowsWeightParameters& parameters, unsigned char*, int thread)
+      : Base(parameters, thread, spread(thread % 32 / 4)) {
+    // ldmatrix takes a row of 16 bytes from each lane. a: rows 0..7 and 8..15 of the first 8 pixels, then of the next;
+    // b: the first and the next 8 pixels of 8 channels, then of 8 more.
+    const int row = lane % 8, matrix = lane / 8;
+    a_offset =
+        16 + (channel_warp / Tile::warps_i * 16 * m_tiles + row + matrix % 2 * 8) * DyRing::pitch + matrix / 2 * 16;
+    b_offset =
+        16 + (channel_warp % Tile::warps_i * 8 * n_tiles + row + matrix / 2 * 8) * XRing::pitch + matrix % 2 * 16;
+  }
+
+  __device__ __forceinline__ void compute(const RowsUnit& unit, int, const WeightSlots& at) {
 #pragma unroll
     for (int i = 0; i < groups; ++i) {
       const int pixel = (across + i * Tile::warps_across) * 64;
@@ -69,72 +141,8 @@ class RowsWeight {
     }
   }
 
-  // Adds up the warps that share the pixels; all threads take part. The ring is free by now.
-  __device__ void add_warps(unsigned char* shared, int thread) {
-    if constexpr (Tile::warps_across > 1) {
-      constexpr int stride = 32 * Tile::channel_warps;
-      auto* sums = reinterpret_cast<float*>(shared) + thread % stride;
-      __syncthreads();
-      if (across > 0) {
-        float* own = sums + (across - 1) * Tile::sums * stride;
-        over_sums([&](int i, float& sum) { own[i * stride] = sum; });
-      }
-      __syncthreads();
-      if (across == 0) {
-#pragma unroll 1
-        for (int other = 0; other < Tile::warps_across - 1; ++other) {
-          over_sums([&](int i, float& sum) { sum += sums[(other * Tile::sums + i) * stride]; });
-        }
-      }
-    }
-  }
-
-  // The partial result of the thread block.
-  __device__ void store() {
-    if (across > 0) return;
-    float* partial = p.partials + blockIdx.x * p.elements;
-    const int g = lane / 4, t = lane % 4;
-    const int first_o = static_cast<int>(blockIdx.y) * Tile::channels + channel_warp / Tile::warps_i * 16 * m_tiles;
-    const int first_i = static_cast<int>(blockIdx.z) * Tile::channels + channel_warp % Tile::warps_i * 8 * n_tiles;
-#pragma unroll
-    for (int m = 0; m < m_tiles; ++m) {
-#pragma unroll
-      for (int n = 0; n < n_tiles; ++n) {
-#pragma unroll
-        for (int e = 0; e < 4; ++e) {
-          const int o = first_o + m * 16 + e / 2 * 8 + g, i = first_i + n * 8 + 2 * t + e % 2;
-          if (p.alpha_elements > 0 && o < p.dy.channels && i < p.x.channels) {
-            partial[static_cast<std::int64_t>(o) * p.x.channels + i] = alpha[m][n][e];
-          }
-        }
-      }
-    }
-#pragma unroll
-    for (int i = 0; i < stencil_groups; ++i) {
-      // The lane has row g and columns 2t, 2t + 1 of the products: the diagonal where one of them is g.
-      const int j = stencil_channel(i) + spread(g);
-      if (g / 2 != t || j >= stencil) continue;
-      float* c = partial + p.alpha_elements + (static_cast<std::int64_t>(blockIdx.y) * Tile::channels + j) * p.taps;
-      const float up = g % 2 ? vertical[i][1] : vertical[i][0], left = g % 2 ? vertical[i][3] : vertical[i][2];
-      const float right = g % 2 ? horizontal[i][1] : horizontal[i][0],
-                  down = g % 2 ? horizontal[i][3] : horizontal[i][2];
-      if (p.taps == 4) {
-        c[0] = up;
-        c[1] = left;
-        c[2] = right;
-        c[3] = down;
-      } else {
-        c[0] = left;
-        c[1] = right;
-      }
-    }
-  }
-
  private:
-  // The warp's i-th group of 8 stencil channels: its first channel.
-  __device__ __forceinline__ int stencil_channel(int i) const { return (channel_warp + i * Tile::channel_warps) * 8; }
-
-  __device__ __forceinline__ void add_alpha(const WeightSlots<Tile>& at, int offset) {
+  __device__ __forceinline__ void add_alpha(const WeightSlots& at, int offset) {
 #pragma unroll
     for (int s = 0; s < 4; ++s) {  // 16 pixels each
       std::uint32_t a[m_tiles][4];
@@ -154,8 +162,8 @@ class RowsWeight {
     }
   }
 
-  __device__ __forceinline__ void add_stencil(const RowsUnit& unit, const WeightSlots<Tile>& at, int first_pixel) {
-    const int g = lane / 4, t = lane % 4;
+  __device__ __forceinline__ void add_stencil(const RowsUnit& unit, const WeightSlots& at, int first_pixel) {
+    const int t = lane % 4;
 #pragma unroll
     for (int v = 0; v < 2; ++v) {
       const int pixel = first_pixel + (4 * v + t) * 8;
@@ -165,7 +173,7 @@ class RowsWeight {
 #pragma unroll
       for (int i = 0; i < stencil_groups; ++i) {
         if (stencil_channel(i) >= stencil) continue;  // the same for the whole warp
-        const int channel = stencil_channel(i) + spread(g);
+        const int channel = stencil_channel(i) + row_channel;
         const int dy_offset = 16 + channel * DyRing::pitch + pixel * 2,
                   x_offset = 16 + channel * XRing::pitch + pixel * 2;
         const uint4 dy = load_piece(at.dy + dy_offset), x = load_piece(at.x + x_offset);
@@ -198,79 +206,13 @@ class RowsWeight {
     return __byte_perm(word, next, 0x5432);
   }
 
-  // Calls visit(index, sum) for every sum of the thread.
-  template <typename Visit>
-  __device__ __forceinline__ void over_sums(Visit visit) {
-#pragma unroll
-    for (int m = 0; m < m_tiles; ++m) {
-#pragma unroll
-      for (int n = 0; n < n_tiles; ++n) {
-#pragma unroll
-        for (int e = 0; e < 4; ++e) visit((m * n_tiles + n) * 4 + e, alpha[m][n][e]);
-      }
-    }
-#pragma unroll
-    for (int i = 0; i < stencil_groups; ++i) {
-#pragma unroll
-      for (int e = 0; e < 4; ++e) {
-        visit(m_tiles * n_tiles * 4 + i * 8 + e, vertical[i][e]);
-        visit(m_tiles * n_tiles * 4 + i * 8 + 4 + e, horizontal[i][e]);
-      }
-    }
-  }
-
-  const RowsWeightParameters& p;
-  int lane, channel_warp, across, a_offset, b_offset, stencil;
-  float alpha[m_tiles][n_tiles][4];
-  float vertical[stencil_groups][4],
-      horizontal[stencil_groups][4];  // taps up and left; right and down
+  int a_offset, b_offset;
 };
-
-// The channels of a side that a thread block takes.
-__device__ inline RowsSide channels_of(RowsSide side, int first, int count, int element) {
-  side.data = static_cast<const unsigned char*>(side.data) + static_cast<std::int64_t>(first) * side.channel * element;
-  side.channels = min(side.channels - first, count);
-  return side;
-}
 
 template <typename T, typename Tile, int copy_bytes>
 __global__ void __launch_bounds__(Tile::threads, 1) rows_weight(const RowsWeightParameters p) {
-  using DyRing = typename Tile::DyRing;
-  using XRing = typename Tile::XRing;
-  using DyLoader = RowLoader<T, DyRing, Tile::threads, copy_bytes, true>;
-  using XLoader = RowLoader<T, XRing, Tile::threads, copy_bytes, false>;
-  extern __shared__ __align__(128) unsigned char shared[];
-  unsigned char* x_ring = shared + DyRing::bytes;
-  const int thread = static_cast<int>(threadIdx.x);
-  const RowsSide dy = channels_of(p.dy, static_cast<int>(blockIdx.y) * Tile::channels, Tile::channels, 2);
-  const RowsSide x = channels_of(p.x, static_cast<int>(blockIdx.z) * Tile::channels, Tile::channels, 2);
-  DyLoader::clear(shared, dy.channels, thread);
-  XLoader::clear(x_ring, x.channels, thread);
-  RowsWeight<T, Tile> warp(p, thread);
-
-  const int first = static_cast<int>(blockIdx.x) * p.units_per_split, last = min(first + p.units_per_split, p.units);
-#pragma unroll 1
-  for (int index = first; index < last; ++index) {
-    const RowsUnit unit(p.cut, Tile::pixels, index);
-    const DyLoader dy_loader(p.cut, dy, unit, thread);
-    const XLoader x_loader(p.cut, x, unit, thread);
-    __syncthreads();  // the rings are free
-    // x of a row-block comes with dy of the next: both are needed then.
-    const auto x_slot = [&](int block) {
-      return x_ring + (block - unit.first_block) % XRing::slots * XRing::slot_bytes;
-    };
-    const auto load = [&](int block, unsigned char* slot) {
-      dy_loader.load(block, slot);
-      if (block > unit.first_block) x_loader.load(block - 1, x_slot(block - 1));
-    };
-    march<DyRing>(shared, unit.first_block, unit.last_block, load,
-                  [&](int block, const unsigned char* above, const unsigned char* current, const unsigned char* below) {
-                    warp.compute(unit, WeightSlots<Tile>{above, current, below, x_slot(block)});
-                  });
-    wait_for_copies<0>();
-  }
-  warp.add_warps(shared, thread);
-  warp.store();
+  add_units<RowsWeight<T, Tile>, RowLoader<T, typename Tile::DyRing, Tile::threads, copy_bytes, true>,
+            RowLoader<T, typename Tile::XRing, Tile::threads, copy_bytes, false>>(p);
 }
 
 }  // namespace leancore::detail::cuda

@@ -16,6 +16,7 @@
 
 #include <cstddef>
 #include <iterator>
+#include <limits>
 
 #include "leancore/types.hpp"
 
@@ -39,6 +40,10 @@ template <typename Tile>
 struct Volume : Tile {
   static constexpr bool volume = true;
 };
+
+// fp32 sums over pixels: a thread adds so many products one after the other, and adds up as many such sums. A term then
+// passes through 128 additions, and a few more where the sums of threads and of thread blocks meet.
+inline constexpr int longest_fma_sum = 64, most_fma_sums = 64;
 
 // rows_fma.cuh
 template <int channels_, int outputs_, int teams_, int lanes_, int ahead_>
@@ -84,12 +89,13 @@ struct TensorTile {
 };
 
 // The ring of channels-last arrays: pixels one after the other, with one more before and after them.
-template <int channels_, int pixels_, int slots_>
+template <int element_, int channels_, int pixels_, int slots_>
 struct PixelRing {
+  static constexpr int element = element_;  // bytes
   static constexpr int channels = channels_;
   static constexpr int pixels = pixels_;
   static constexpr int slots = slots_;
-  static constexpr int pitch = channels * 2 + 16;
+  static constexpr int pitch = channels * element + 16;
   static constexpr int slot_bytes = ((pixels + 2) * pitch + 127) / 128 * 128;
   static constexpr int bytes = slots * slot_bytes;
   static_assert(pitch / 16 % 2 == 1);
@@ -108,7 +114,7 @@ struct LastTile {
   static constexpr int ahead = ahead_;
 
   static constexpr int channels = 16 * k_blocks;
-  using Ring = PixelRing<channels, pixels, 3 + ahead>;
+  using Ring = PixelRing<2, channels, pixels, 3 + ahead>;
   static constexpr int threads = 32 * warps_across * warps_out;
   static constexpr int block_outputs = 16 * n_blocks * warps_out;
   static constexpr int groups = pixels / (16 * warps_across);  // of 16 pixels, of a warp
@@ -140,6 +146,50 @@ struct WeightTile {
   static_assert(8 * n_tiles * warps_i == channels && n_tiles % 2 == 0 && pixels % (64 * warps_across) == 0);
 };
 
+// rows_weight_last.cuh
+template <int m_tiles_, int n_tiles_, int warps_o_, int warps_i_, int warps_across_, int pixels_, int ahead_>
+struct WeightLastTile : WeightTile<m_tiles_, n_tiles_, warps_o_, warps_i_, warps_across_, pixels_, ahead_> {
+  using Rows = WeightTile<m_tiles_, n_tiles_, warps_o_, warps_i_, warps_across_, pixels_, ahead_>;
+  using DyRing = PixelRing<2, Rows::channels, pixels_, 3 + ahead_>;
+  using XRing = PixelRing<2, Rows::channels, pixels_, 1 + ahead_>;
+  static constexpr int groups = pixels_ / (16 * warps_across_);  // of 16 pixels, of a warp
+  static constexpr int zeros_offset = DyRing::bytes + XRing::bytes, ring_bytes = zeros_offset + Rows::channels * 2;
+  static constexpr int shared_bytes = ring_bytes > Rows::reduction_bytes ? ring_bytes : Rows::reduction_bytes;
+};
+
+// rows_weight_fma.cuh
+template <int outputs_, int inputs_, int teams_, int pixels_, int ahead_>
+struct WeightFmaTile {
+  static constexpr int outputs = outputs_;  // channels of dy of a thread
+  static constexpr int inputs = inputs_;    // channels of x of a thread
+  static constexpr int teams = teams_;      // that share the pixels; a thread of each for every outputs x inputs sums
+  static constexpr int pixels = pixels_;    // of a slot
+  static constexpr int ahead = ahead_;
+
+  static constexpr int channels = outputs * inputs;  // of a thread block, of dy and of x
+  using DyRing = RowRing<4, channels, pixels, 3 + ahead>;
+  using XRing = RowRing<4, channels, pixels, 1 + ahead>;
+  static constexpr int threads = channels * teams;
+  static constexpr int pieces = pixels / 4 / teams;  // of 4 pixels, of a thread
+  // A thread adds up products of so many row-blocks before it adds the sum to its total.
+  static constexpr int blocks_per_sum = longest_fma_sum / (4 * pieces);
+  static constexpr int ring_bytes = DyRing::bytes + XRing::bytes;
+  static constexpr int reduction_bytes = (teams - 1) * channels * outputs * inputs * 4;
+  static constexpr int shared_bytes = ring_bytes > reduction_bytes ? ring_bytes : reduction_bytes;
+  static_assert(threads % 32 == 0 && pixels % (4 * teams) == 0 && blocks_per_sum * 4 * pieces == longest_fma_sum);
+};
+
+// rows_weight_fma_last.cuh
+template <int outputs_, int inputs_, int teams_, int pixels_, int ahead_>
+struct WeightFmaLastTile : WeightFmaTile<outputs_, inputs_, teams_, pixels_, ahead_> {
+  using Rows = WeightFmaTile<outputs_, inputs_, teams_, pixels_, ahead_>;
+  using DyRing = PixelRing<4, Rows::channels, pixels_, 3 + ahead_>;
+  using XRing = PixelRing<4, Rows::channels, pixels_, 1 + ahead_>;
+  static constexpr int ring_bytes = DyRing::bytes + XRing::bytes;
+  static constexpr int shared_bytes = ring_bytes > Rows::reduction_bytes ? ring_bytes : Rows::reduction_bytes;
+  static_assert(outputs_ % 4 == 0 && inputs_ % 4 == 0 && (4 * teams_ - 1) * Rows::channels * 16 <= shared_bytes);
+};
+
 // The tiles of kernels.def as the plan sees them, in its order.
 enum class RowsKind {
   fma,     // fp32, contiguous rows
@@ -167,21 +217,38 @@ inline constexpr RowsTile rows_tiles[] = {
 #include "kernels.def"
 };
 
+enum class WeightKind {
+  tensor,    // 16-bit, contiguous rows
+  last,      // 16-bit, contiguous channels
+  fma,       // fp32, contiguous rows
+  fma_last,  // fp32, contiguous channels
+};
+constexpr bool is_last(WeightKind kind) {
+  return kind == WeightKind::last || kind == WeightKind::fma_last;
+}
+constexpr bool is_fma(WeightKind kind) {
+  return kind == WeightKind::fma || kind == WeightKind::fma_last;
+}
 struct WeightTileFacts {
   const char* name;
-  int channels;      // of a thread block, of dy and of x
-  int pixels;        // of a slot
-  int warps_across;  // that share the pixels
+  WeightKind kind;
+  int channels;     // of a thread block, of dy and of x
+  int pixels;       // of a slot
+  int most_blocks;  // row-blocks that a thread block may add up
   int threads, shared_bytes;
 };
+template <typename Tile>
+constexpr WeightTileFacts weight_facts(const char* name, WeightKind kind) {
+  int most_blocks = std::numeric_limits<int>::max();
+  if constexpr (requires { Tile::blocks_per_sum; }) most_blocks = most_fma_sums * Tile::blocks_per_sum;
+  return {name, kind, Tile::channels, Tile::pixels, most_blocks, Tile::threads, Tile::shared_bytes};
+}
 inline constexpr WeightTileFacts weight_tiles[] = {
-#define LEANCORE_ROWS_WEIGHT(name, ...)   \
-  {#name,                                 \
-   WeightTile<__VA_ARGS__>::channels,     \
-   WeightTile<__VA_ARGS__>::pixels,       \
-   WeightTile<__VA_ARGS__>::warps_across, \
-   WeightTile<__VA_ARGS__>::threads,      \
-   WeightTile<__VA_ARGS__>::shared_bytes},
+#define LEANCORE_ROWS_WEIGHT(name, ...) weight_facts<WeightTile<__VA_ARGS__>>(#name, WeightKind::tensor),
+#define LEANCORE_ROWS_WEIGHT_LAST(name, ...) weight_facts<WeightLastTile<__VA_ARGS__>>(#name, WeightKind::last),
+#define LEANCORE_ROWS_WEIGHT_FMA(name, ...) weight_facts<WeightFmaTile<__VA_ARGS__>>(#name, WeightKind::fma),
+#define LEANCORE_ROWS_WEIGHT_FMA_LAST(name, ...) \
+  weight_facts<WeightFmaLastTile<__VA_ARGS__>>(#name, WeightKind::fma_last),
 #include "kernels.def"
 };
 

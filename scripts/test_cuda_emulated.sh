@@ -23,7 +23,7 @@ fi
 
 # The Python functions on CUDA arrays, with an extension of its own that has the emulated kernels.
 CUDACXX="$nvcc" "$venv/bin/pip" install --quiet --upgrade --target "$build/python" -C build-dir="$build/extension" \
-  -C cmake.define.LEANCORE_CUDA_EMULATION=ON -C cmake.define.LEANCORE_BUILD_TESTS=OFF . pytest ml_dtypes
+  -C cmake.define.LEANCORE_CUDA_EMULATION=ON -C cmake.define.LEANCORE_BUILD_TESTS=OFF . pytest ml_dtypes jax
 emulation="$build/extension/tests/cuda_emulation"
 LD_LIBRARY_PATH="$emulation" LEANCORE_CUDA_EMULATED="$emulation/libcuda_emulation.so" PYTHONPATH="$build/python" \
   "$venv/bin/python" -m pytest -q -m "not cuda" tests/python/test_cuda.py

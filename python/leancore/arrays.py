@@ -15,6 +15,7 @@ Errors, the same for all functions, each naming the function and the argument; n
 - ``OverflowError``: more elements or bytes than 63 bits count
 - ``MemoryError``: no memory for the output or the workspace
 - ``RuntimeError``: a CUDA array in a build without CUDA
+- ``NotImplementedError``: a CUDA array of a framework whose stream is not known: neither torch nor CuPy
 """
 
 from __future__ import annotations
@@ -378,4 +379,15 @@ def _jax() -> _Framework:
             return jax.device_put(result, x.device)
         return jax.dlpack.from_dlpack(result, device=x.device)
 
-    return _Framework(empty, empty, finish=finish, immutable=True)
+    def check(function: str, name: str, array: Any) -> None:
+        """Nothing here could order work on a device after and before that of XLA's own stream."""
+        if isinstance(array, jax.core.Tracer):  # refused in C++
+            return
+        devices = array.devices()
+        if any(device.platform != "cpu" for device in devices):
+            raise NotImplementedError(
+                f"{function}: {name} is a JAX array on {', '.join(sorted(map(str, devices)))}, whose stream only XLA "
+                "knows: use leancore.jax.lean_conv, and jax.vjp of it for gradients"
+            )
+
+    return _Framework(empty, empty, check=check, finish=finish, immutable=True)

@@ -1,8 +1,8 @@
-"""The lean convolution for JAX: in jit, grad and vmap, on CPUs.
+"""The lean convolution for JAX: in jit, grad and vmap, on CPUs and on CUDA devices.
 
-Importing this module imports jax. Compiled programs call the kernels directly, on XLA's own buffers, through its
-foreign function interface; where a jaxlib does not accept these functions, through a callback into Python, which
-copies.
+Importing this module imports jax. Compiled programs call the kernels directly, on XLA's own buffers and, on a CUDA
+device, its stream, through its foreign function interface; where a jaxlib does not accept these functions, through a
+callback into Python, which copies to the host and computes there.
 """
 
 # mypy: disable-error-code="no-untyped-call"
@@ -55,6 +55,7 @@ def lean_conv(
     Raises:
         TypeError: the dtypes differ, or are none of the four.
         ValueError: shapes, stride or dilation that do not fit.
+        RuntimeError: from XLA, when it runs: on a CUDA device in a build without CUDA.
     """
     arrays = {"x": x, "alpha": alpha, "c": c, **({} if bias is None else {"bias": bias})}
     converted = {name: jnp.asarray(array) for name, array in arrays.items()}
@@ -128,14 +129,24 @@ _weight.defvjp(_weight_fwd, _weight_bwd)
 
 @functools.cache
 def _registered() -> bool:
-    """Whether this jaxlib takes the kernels as functions of its interface; asked once."""
-    jax.local_devices(backend="cpu")  # before it is initialised it takes everything, and fails when it is
+    """Whether this jaxlib takes the kernels as functions of its interface, on all platforms of ours; asked once."""
     try:
-        for name, handler in _core.xla_handlers().items():
-            jax.ffi.register_ffi_target(f"leancore_{name}", handler, platform="cpu")
+        for platform, handlers in _core.xla_handlers().items():
+            if not _initialised(platform):
+                continue
+            for name, handler in handlers.items():
+                jax.ffi.register_ffi_target(f"leancore_{name}", handler, platform=platform)
     except Exception:  # whatever it is, the callback is there
         return False
     return True
+
+
+def _initialised(platform: str) -> bool:
+    """Whether JAX has such devices. Before they are initialised it takes everything, and fails when they are."""
+    try:
+        return bool(jax.local_devices(backend=platform.lower()))
+    except RuntimeError:
+        return False
 
 
 def _call(name: str, shapes: Sequence[_Static], stride: _Static, dilation: _Static, *arrays: Any) -> tuple[Any, ...]:

@@ -155,10 +155,16 @@ void check(const cuda::RowsWeightPlan& plan, const ConvDesc& d, const cuda::Devi
            bool want_c) {
   const cuda::WeightTileFacts& tile = cuda::weight_tiles[plan.tile];
   const cuda::RowsWeightParameters& p = plan.parameters;
-  check_cut(p.cut, tile.pixels, false, d);
-  check_side(p.x, d, false, plan.copy_bytes);
-  check_side(p.dy, d, false, plan.copy_bytes);
-  CHECK(d.dtype == DType::f16 || device.architecture >= 80, "bf16 on %d", device.architecture);
+  const bool last = cuda::is_last(tile.kind);
+  check_cut(p.cut, tile.pixels, last, d);
+  check_side(p.x, d, last, plan.copy_bytes);
+  check_side(p.dy, d, last, plan.copy_bytes);
+  CHECK(cuda::is_fma(tile.kind) ? d.dtype == DType::f32
+                                : d.dtype == DType::f16 || (d.dtype == DType::bf16 && device.architecture >= 80),
+        "%s on %d, %s", tile.name, device.architecture, test::describe(d).c_str());
+  // What a thread block adds up keeps to the error bound.
+  CHECK(std::int64_t{p.units_per_split} * p.cut.blocks_per_chunk <= tile.most_blocks, "%d units of %d row-blocks, %s",
+        p.units_per_split, p.cut.blocks_per_chunk, test::describe(d).c_str());
   CHECK(p.units == d.batch * p.cut.strips * p.cut.chunks, "%s", test::describe(d).c_str());
   CHECK((plan.reduce.splits - 1) * std::int64_t{p.units_per_split} < p.units &&
             plan.reduce.splits * std::int64_t{p.units_per_split} >= p.units,
@@ -265,12 +271,13 @@ void check_layers() {
           cuda::make_plan(Operation::forward, d, arguments_of(true, true), devices[1], cuda::Choice::all);
       const bool tile = std::holds_alternative<cuda::RowsPlan>(plan.steps);
       CHECK(tile == (dtype != DType::f32 || channels <= 64), "%s", test::describe(d).c_str());
-      const cuda::Plan weight =
-          cuda::make_plan(Operation::backward_weight, d, arguments_of(true, true), devices[1], cuda::Choice::all);
-      CHECK(std::holds_alternative<cuda::RowsWeightPlan>(weight.steps) == (dtype != DType::f32), "%s",
-            test::describe(d).c_str());
       ConvDesc last = d;
       leancore::set_channels_last(last);
+      for (const ConvDesc& each : {d, last}) {
+        const cuda::Plan weight =
+            cuda::make_plan(Operation::backward_weight, each, arguments_of(true, true), devices[1], cuda::Choice::all);
+        CHECK(std::holds_alternative<cuda::RowsWeightPlan>(weight.steps), "%s", test::describe(each).c_str());
+      }
       check(last);
       const cuda::Plan last_plan =
           cuda::make_plan(Operation::backward_data, last, arguments_of(true, true), devices[1], cuda::Choice::all);
@@ -309,6 +316,21 @@ void check_volumes() {
   check(leancore::compact_desc(DType::f16, 3, 1 << 12, 1, 1, extents));
 }
 
+// Splits grow with the images, so that partial results do not fill the memory, as far as the error bound of fp32
+// allows.
+void check_long_splits() {
+  for (const DType dtype : {DType::f32, DType::f16}) {
+    for (const std::int64_t images : {64, 1 << 11, 1 << 13}) {
+      const ConvDesc d = square(dtype, images, 512, 512, 16);
+      check(d);
+      const cuda::Plan plan =
+          cuda::make_plan(Operation::backward_weight, d, arguments_of(true, true), devices[1], cuda::Choice::all);
+      CHECK(std::holds_alternative<cuda::RowsWeightPlan>(plan.steps) == (dtype == DType::f16 || images < 1 << 13), "%s",
+            test::describe(d).c_str());
+    }
+  }
+}
+
 }  // namespace
 
 int main() {
@@ -325,6 +347,7 @@ int main() {
   check_workspace();
   check_layers();
   check_volumes();
+  check_long_splits();
   CHECK(tiled > 1000, "only %ld plans with tiled kernels", tiled);
   return test::summary("cuda plan");
 }

@@ -63,16 +63,23 @@ void check_tile(int tile, test::Random& random) {
       {1, most + 5, 2 * most, 2, 16},       // several blocks of channels
       {1, most, 3, 7, 13},                  // odd width
       {2, 7, most, 2, pixels + 6},          // strips, width even only
+      {1, most - 8, 8, 6, 7},               // channels last: whole pieces of 16 bytes
+      {1, 6, most - 2, 2, pixels + 3},      // channels last: strips, even channels only
+      {3, 2, 1, 9, 2},
       {3, 1, 1, 9, 1},
   };
   for (const auto& s : shapes) {
+    if (cuda::is_last(t.kind) && s[4] == 1) continue;  // pixels side by side are rows, too
     leancore::ConvDesc d = leancore::compact_desc(test::dtype_of<T>, 2, s[0], s[1], s[2], s + 3);
+    if (cuda::is_last(t.kind)) leancore::set_channels_last(d);
     const std::int64_t shift = random.integer(0, 2) == 0 ? random.integer(1, 3) : 0;
     const bool exact = random.integer(0, 2) != 0;
     compare<T>(tile, d, shift, exact ? static_cast<int>(random.pick({0, 0, 2, 4})) : 0, exact, random);
   }
   const std::int64_t length[] = {pixels + 20};
-  compare<T>(tile, leancore::compact_desc(test::dtype_of<T>, 1, 2, most, most, length), 0, 0, true, random);
+  leancore::ConvDesc row = leancore::compact_desc(test::dtype_of<T>, 1, 2, most, most, length);
+  if (cuda::is_last(t.kind)) leancore::set_channels_last(row);
+  compare<T>(tile, row, 0, 0, true, random);
 }
 
 }  // namespace
@@ -80,8 +87,12 @@ void check_tile(int tile, test::Random& random) {
 int test_cuda::rows_weight() {
   test::Random random(14);
   for (int tile = 0; tile < static_cast<int>(std::size(cuda::weight_tiles)); ++tile) {
-    check_tile<test::f16>(tile, random);
-    check_tile<test::bf16>(tile, random);
+    if (cuda::is_fma(cuda::weight_tiles[tile].kind)) {
+      check_tile<float>(tile, random);
+    } else {
+      check_tile<test::f16>(tile, random);
+      check_tile<test::bf16>(tile, random);
+    }
   }
   std::printf("%ld cases\n", cases);
   return test::summary("cuda rows weight");

@@ -386,6 +386,23 @@ def test_jax_arrays_are_no_outputs() -> None:
     assert np.array_equal(out, p.y())
 
 
+def test_jax_arrays_on_other_devices_are_refused(monkeypatch: Any) -> None:
+    """XLA alone knows its stream. The device is played: a JAX that has one is not needed."""
+    jax = pytest.importorskip("jax")
+    p = integer_problem(1, 2, 2, (3,))
+    a = p.map(jax.numpy.asarray)
+
+    class Elsewhere:
+        platform = "gpu"
+
+        def __str__(self) -> str:
+            return "cuda:0"
+
+    monkeypatch.setattr(type(a.alpha), "devices", lambda self: {Elsewhere()} if self is a.alpha else {a.x.device})
+    with pytest.raises(NotImplementedError, match=r"forward: alpha is a JAX array on cuda:0, .* leancore\.jax\.lean_c"):
+        leancore.forward(a.x, a.alpha, a.c)
+
+
 def test_jax_tracers_are_refused() -> None:
     jax = pytest.importorskip("jax")
     p = integer_problem(2, 5, 4, (6, 7))

@@ -10,6 +10,8 @@ from __future__ import annotations
 import ctypes
 import functools
 import os
+import sys
+import types
 import weakref
 from typing import Any
 
@@ -17,7 +19,8 @@ import numpy as np
 import pytest
 
 import leancore
-from helpers import DTYPES, Problem, Producer, geometries, integer_problem
+import xla_frame
+from helpers import DTYPES, SUPPORT, Problem, Producer, geometries, integer_problem, run_script
 from leancore import arrays
 
 RUNTIME = os.environ.get("LEANCORE_CUDA_EMULATED")
@@ -64,7 +67,7 @@ class OnDevice(Producer):
             if copy:
                 host = ctypes.c_void_p(array.ctypes.data)
                 assert runtime().cudaMemcpy(address, host, ctypes.c_size_t(array.nbytes), 1) == 0
-            fields["data"] = address.value
+            fields["data"] = self.address = address.value
             view = (ctypes.c_byte * array.nbytes).from_address(runtime().cuda_emulation_host_view(address))
             array = np.ndarray(array.shape, array.dtype, view, strides=array.strides)
         super().__init__(array, says=(2, 0), device=(2, 0), **fields)
@@ -162,44 +165,143 @@ def test_devices_do_not_mix() -> None:
         leancore.forward(q.x, p.alpha, q.c)
 
 
-def cuda_tensors(problem: Problem) -> Any:
-    import torch
-
-    return [torch.from_numpy(a).cuda() for a in (problem.x, problem.alpha, problem.c, problem.bias, problem.dy)]
+# CuPy: its arrays, its streams, its memory, played on the emulated runtime under its names.
 
 
-@pytest.mark.cuda
-@pytest.mark.parametrize("channels_last", [False, True])
-def test_torch(channels_last: bool) -> None:
-    """On a real device: the layer and its gradients, on a stream of its own, equal those of the CPU on integers."""
-    torch = pytest.importorskip("torch")
-    if not torch.cuda.is_available():
-        pytest.skip("torch sees no CUDA device")
-    from leancore.torch import lean_conv
+@pytest.fixture
+def cupy(monkeypatch: pytest.MonkeyPatch) -> Any:
+    current: list[int] = []  # devices that are being used
 
-    p = integer_problem(2, 16, 16, (12, 16))
-    with torch.cuda.stream(torch.cuda.Stream()):
-        x, alpha, c, bias, dy = cuda_tensors(p)
-        if channels_last:
-            x = x.to(memory_format=torch.channels_last)
-        leaves = [t.requires_grad_() for t in (x, alpha, c)]
-        y = lean_conv(x, alpha, c, bias)
-        gradients = torch.autograd.grad(y, leaves, dy)
-        torch.cuda.current_stream().synchronize()
-    assert (y.detach().cpu().numpy() == p.y()).all()
-    for got, expected in zip(gradients, p.gradients(), strict=True):
-        assert (got.cpu().numpy() == expected).all()
+    class Device:
+        id = 0
+
+        def __enter__(self) -> None:
+            current.append(self.id)
+
+        def __exit__(self, *_: Any) -> None:
+            current.pop()
+
+    class ndarray(OnDevice):
+        device = Device()
+
+        @property
+        def dtype(self) -> np.dtype:
+            return self.array.dtype
+
+    def empty(shape: tuple[int, ...], dtype: Any) -> ndarray:
+        assert current == [0]
+        return ndarray(np.empty(shape, dtype), copy=False)
+
+    def empty_like(x: ndarray, *, shape: tuple[int, ...]) -> ndarray:
+        assert current == [0]
+        return ndarray(np.empty_like(x.array, shape=shape, subok=False), copy=False)
+
+    module = types.ModuleType("cupy")
+    module.ndarray, module.empty, module.empty_like = ndarray, empty, empty_like  # type: ignore[attr-defined]
+    module.cuda = types.SimpleNamespace(  # type: ignore[attr-defined]
+        get_current_stream=lambda device: types.SimpleNamespace(ptr=stream())
+    )
+    ndarray.__module__, ndarray.__qualname__ = "cupy", "ndarray"
+    monkeypatch.setitem(sys.modules, "cupy", module)
+    arrays._cupy.cache_clear()
+    yield module
+    arrays._cupy.cache_clear()
 
 
-@pytest.mark.cuda
-def test_torch_autocast() -> None:
-    torch = pytest.importorskip("torch")
-    if not torch.cuda.is_available():
-        pytest.skip("torch sees no CUDA device")
-    from leancore.torch import lean_conv
+@needs_emulation
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16])
+def test_cupy(cupy: Any, dtype: Any) -> None:
+    p = integer_problem(2, 16, 12, (6, 8), dtype=dtype)
+    q = p.map(cupy.ndarray)
+    before = launches()
+    y = leancore.forward(q.x, q.alpha, q.c, bias=q.bias)
+    results = [y, *leancore.backward(q.x, q.dy, q.alpha, q.c)]
+    assert launches() > before
+    for got, want in zip(results, [p.y(), *p.gradients()], strict=True):
+        assert type(got) is cupy.ndarray
+        assert got.array.tobytes() == want.astype(dtype).tobytes()
 
-    x, alpha, c, bias, _ = cuda_tensors(integer_problem(2, 16, 16, (12, 16)))
-    with torch.autocast("cuda", torch.bfloat16):
-        y = lean_conv(x, alpha, c, bias)
-    assert y.dtype is torch.bfloat16
-    assert (y == lean_conv(*(t.bfloat16() for t in (x, alpha, c, bias)))).all()
+
+# XLA's handlers
+
+
+def buffer(x: OnDevice) -> xla_frame.Buffer:
+    return xla_frame.Buffer(x.array.dtype.name, x.array.shape, x.address)
+
+
+def scratch() -> tuple[Any, Any]:
+    """Memory of the device, as XLA hands it to a handler."""
+    return (
+        lambda address, size: runtime().cudaMalloc(address, ctypes.c_size_t(size)),
+        lambda address: runtime().cudaFree(ctypes.c_void_p(address)),
+    )
+
+
+def executed(name: str, given: list[OnDevice], wanted: list[np.ndarray], p: Problem, **options: Any) -> Any:
+    outs = [OnDevice(np.empty(want.shape, p.x.dtype), copy=False) for want in wanted]
+    dims = p.x.ndim - 2
+    axes = [(value,) * dims if isinstance(value, int) else value for value in (p.stride, p.dilation)]
+    allocate, free = scratch()
+    keywords = {"stream": stream(), "allocate": allocate, "free": free, **options}
+    return xla_frame.execute("CUDA", name, [*map(buffer, given)], [*map(buffer, outs)], *axes, **keywords), outs
+
+
+@needs_emulation
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("spatial", [(9,), (5, 8), (3, 4, 5)])
+def test_xla_handlers(dtype: Any, spatial: tuple[int, ...]) -> None:
+    for geometry in geometries(len(spatial)):
+        p = integer_problem(2, 5, 7, spatial, dtype=dtype, **geometry)
+        q = on_device(p)
+        for name, given, wanted in (
+            ("forward", [q.x, q.alpha, q.c, q.bias], [p.y()]),
+            ("backward_data", [q.dy, q.alpha, q.c], [p.dx()]),
+            ("backward_weight", [q.x, q.dy], list(p.weights())),
+        ):
+            before = launches()
+            outcome, outs = executed(name, given, wanted, p)
+            assert outcome[:2] == (0, "")
+            assert outcome.allocated == outcome.freed
+            assert (outcome.allocated > 0) == (name == "backward_weight")
+            assert launches() > before, "not on XLA's stream"
+            for out, want in zip(outs, wanted, strict=True):
+                assert out.array.tobytes() == want.astype(dtype).tobytes()
+
+
+@needs_emulation
+def test_xla_handlers_hand_back_their_memory_when_they_fail() -> None:
+    p = integer_problem(1, 3, 3, (4, 8))
+    q = on_device(p)
+    weights = list(p.weights())
+    outcome, _ = executed("backward_weight", [q.x, q.dy], weights, p, allocate=lambda address, size: 2)
+    assert outcome == (8, "no memory of XLA's", 0, 0, 0)
+    outcome, _ = executed("backward_weight", [q.x, q.dy], weights, p, device=7)
+    assert outcome.code != 0
+    assert "CUDA device 7" in outcome.message
+    assert (outcome.allocated, outcome.errors) == (outcome.freed, 0)
+    outcome, _ = executed("backward_weight", [q.x, q.dy], weights, p, free=lambda address: 1)
+    assert outcome[:2] == (13, "memory not freed")
+    assert outcome.errors == 0
+
+
+@needs_emulation
+def test_without_a_device_the_driver_is_named() -> None:
+    code = """
+import leancore, numpy as np
+print(leancore.cuda_status())
+from helpers import Producer
+x = Producer(np.ones((1, 2, 3), np.float32), says=(2, 0), device=(2, 0))
+try:
+    leancore.forward(x, x, x, out=x)
+except RuntimeError as error:
+    print(error)
+"""
+    done = run_script("-c", code, CUDA_EMULATION_DEVICES="none", PYTHONPATH=path_of_tests())
+    status, message = done.stdout.splitlines()
+    assert status.startswith("built with CUDA ")
+    assert status.endswith("for compute capabilities emulated; the CUDA driver finds no device")
+    assert message == f"forward: x is on CUDA device 0, which this leancore cannot use ({status})"
+
+
+def path_of_tests() -> str:
+    return os.pathsep.join([str(SUPPORT), *filter(None, [os.environ.get("PYTHONPATH")])])

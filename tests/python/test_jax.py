@@ -14,7 +14,9 @@ from leancore import reference
 jax = pytest.importorskip("jax")
 import jax.numpy as jnp  # noqa: E402
 
+import leancore  # noqa: E402
 import leancore.jax as adapter  # noqa: E402
+import xla_frame  # noqa: E402
 from leancore.jax import lean_conv  # noqa: E402
 
 
@@ -242,12 +244,55 @@ def test_the_handlers_check_what_they_are_called_with(name: str, arrays: Any, ax
         jax.block_until_ready(jax.jit(lambda: call(*arrays, **axes))())
 
 
+def test_a_frame_made_by_hand() -> None:
+    """Of jaxlib's own header: it says that what we declare of XLA's structures is right."""
+    p = integer_problem(2, 3, 5, (4, 6))
+    y = np.empty(p.y().shape, np.float32)
+    arrays = [xla_frame.of_host(array) for array in (p.x, p.alpha, p.c, p.bias)]
+    outcome = xla_frame.execute("cpu", "forward", arrays, [xla_frame.of_host(y)], (1, 1), (1, 1))
+    assert outcome == (0, "", 0, 0, 0)
+    assert equal(y, p.y())
+    outcome = xla_frame.execute("cpu", "forward", arrays[:2], [xla_frame.of_host(y)], (1, 1), (1, 1))
+    assert outcome[:2] == (3, "forward: 2 arrays, expected 3 to 4")  # XLA's invalid argument
+    assert outcome.errors == 0
+
+
+@pytest.mark.parametrize("platform", ["cpu", "CUDA"])
+@pytest.mark.parametrize("name", ["forward", "backward_data", "backward_weight"])
+def test_what_a_handler_says_of_itself(platform: str, name: str) -> None:
+    """No traits: nothing may be captured once and replayed, when its scratch memory belongs to others."""
+    assert xla_frame.describe(platform, name) == (0, "", 0)
+    # A runtime that cannot say which device it calls for.
+    code, message, _ = xla_frame.describe(platform, name, missing=1)
+    assert (code, message) == ((0, "") if platform == "cpu" else (13, "leancore: XLA is too old"))
+
+
+def test_on_cuda_in_a_build_without_it() -> None:
+    if leancore.cuda_status() != "built without CUDA":
+        pytest.skip("built with CUDA")
+    x, alpha, c = (xla_frame.of_host(array) for array in (X, ALPHA, C))
+    y = xla_frame.of_host(np.empty((2, 5, 4, 4), np.float32))
+    outcome = xla_frame.execute("CUDA", "forward", [x, alpha, c], [y], (1, 1), (1, 1))
+    assert outcome[:2] == (13, "forward: CUDA arrays, but leancore was built without CUDA")
+
+
+def test_a_platform_that_jax_has_not_is_left_alone(monkeypatch: Any) -> None:
+    registered = []
+    monkeypatch.setattr(jax.ffi, "register_ffi_target", lambda name, handler, platform: registered.append(platform))
+    assert adapter._registered.__wrapped__()
+    devices = {device.platform for device in jax.local_devices()}
+    assert set(registered) == {"cpu"} | ({"CUDA"} if "gpu" in devices else set())
+    monkeypatch.setattr(jax, "local_devices", lambda backend: [backend])
+    assert adapter._registered.__wrapped__()
+    assert set(registered) == {"cpu", "CUDA"}
+
+
 def test_a_jaxlib_that_takes_no_handlers() -> None:
     """Refused when registered: the callback computes the same, and JAX itself is not harmed."""
     code = """
 import numpy as np
 from leancore import _core
-_core.xla_handlers = lambda: {"forward": "not a capsule"}
+_core.xla_handlers = lambda: {"cpu": {"forward": "not a capsule"}}
 import jax
 from leancore.jax import _registered, lean_conv
 y = jax.jit(lean_conv)(np.ones((1, 2, 3)), np.ones((2, 2)), np.ones((2, 2)))

@@ -70,9 +70,8 @@ void pack_pairs(const PackedShape& shape, const E* from, T* first, T* second) {
     S::store(line_to, S::template of_pairs<0>(low, high));
     S::store(line_to + (second - first), S::template of_pairs<1>(low, high));
   };
-  const auto whole = [&](T* line_to, const E* line) LEANCORE_LAMBDA_INLINE {
-    to_both(line_to, S::load(line), S::load(line + S::width));
-  };
+  const auto whole = [&](T* line_to, const E* line)
+                         LEANCORE_LAMBDA_INLINE { to_both(line_to, S::load(line), S::load(line + S::width)); };
   if (count >= S::width) {
     over_lines(shape, from, first, [&](T* line_to, const E* line) LEANCORE_LAMBDA_INLINE {
       for (std::int64_t q = 0; q + S::width <= count; q += S::width) whole(line_to + q, line + 2 * q);

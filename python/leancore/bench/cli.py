@@ -10,13 +10,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import leancore
 from leancore.bench import bars, report
 from leancore.bench.cases import ITEM_SIZES, LAYOUTS, OPERATIONS, Case, figure1, networks
-from leancore.bench.limits import cpu_probes, cuda_probes
+from leancore.bench.devices import DEVICES
 from leancore.bench.measure import Bench, Entry, Row, Settings
 from leancore.bench.peers import PEERS, Peer, choose, installed
-from leancore.bench.timing import cuda_clock, interleave, restart_with_reused_memory, set_threads, wall_clock
+from leancore.bench.timing import interleave, restart_with_reused_memory, set_threads
 
 DEFAULT_PEERS = {
     "op": ["all"],
@@ -40,10 +39,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.command == "show":
             return _show(options)
         _require_folders(options)
-        _require_device(options.device)
+        DEVICES[options.device].require()
         if own_process:
             restart_with_reused_memory()
-        set_threads(options.threads or leancore.max_threads())
+        set_threads(options.threads or DEVICES[options.device].threads())
         commands = {"limits": _limits, "op": _op, "layers": _layers, "figure1": _figure1, "bars": _bars}
         return commands[options.command](options)
     except BrokenPipeError:  # whoever read the table has seen enough
@@ -72,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     common.add_argument("--quick", action="store_true", help="few images and rounds: all in under a minute")
     common.add_argument("--seconds", type=_positive, help="for each layer and operation, all candidates (default 2)")
     common.add_argument("--threads", type=int, default=0, help="default: as many as leancore would use")
-    common.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    common.add_argument("--device", choices=list(DEVICES), default="cpu")
     common.add_argument("--json", type=Path, metavar="FILE", help="write everything there")
     common.add_argument("--markdown", action="store_true", help="print the tables as Markdown")
 
@@ -130,21 +129,9 @@ def _require_folders(options: argparse.Namespace) -> None:
             raise ValueError(f"{path}: not a file in a folder that exists")
 
 
-def _require_device(device: str) -> None:
-    if device == "cpu":
-        return
-    if not installed("torch"):
-        raise ValueError("--device cuda needs torch, which is not installed")
-    import torch
-
-    if not torch.cuda.is_available():
-        raise ValueError(f"--device cuda: torch {torch.__version__} finds no CUDA device")
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False  # float32 means float32
-
-
 def _settings(options: argparse.Namespace) -> Settings:
     quick = Settings(seconds=0.1, at_least=3, patience=1.0)
-    settings = replace(quick if options.quick else Settings(), threads=options.threads, device=options.device)
+    settings = replace(quick if options.quick else Settings(), threads=options.threads, device=DEVICES[options.device])
     return replace(settings, seconds=options.seconds) if options.seconds else settings
 
 
@@ -157,19 +144,16 @@ def _peers(options: argparse.Namespace) -> list[Peer]:
 
 def _begin(options: argparse.Namespace, seconds: float = 0.5) -> dict[str, Any]:
     """A document with the machine and its limits, which are printed."""
-    document = report.document(options.command, options.device)
+    device = DEVICES[options.device]
+    document = report.document(options.command, device)
     report.heading(document, markdown=options.markdown)
     settings = _settings(options).resolved()
-    if options.device == "cuda":
-        probes = [probe for dtype in ("float32", "bfloat16") for probe in cuda_probes(dtype)]
-    else:
-        both = ("float32", "float64")
-        probes = [p for n in sorted({1, settings.threads}) for p in cpu_probes(n, both, plain=True)]
+    probes = device.limits(settings.threads)
     samples = interleave(
         [probe.turn() for probe in probes],
         min(seconds, settings.seconds),
         at_least=settings.at_least,
-        clock=wall_clock if options.device == "cpu" else cuda_clock,
+        clock=device.clock,
     )
     set_threads(settings.threads)
     document["limits"] = [report.limit_record(p, s) for p, s in zip(probes, samples, strict=True)]
@@ -262,7 +246,7 @@ def _fitting(case: Case, peers: Sequence[str], options: argparse.Namespace) -> C
     units = 30 + 70 * any(name.startswith("expanded") for name in peers)
     image = math.prod(case.shape[1:]) * ITEM_SIZES[case.dtype]
     batch = case.batch
-    while batch > 1 and batch * image * units > 0.9 * report.free_memory(options.device):
+    while batch > 1 and batch * image * units > 0.9 * DEVICES[options.device].free_memory():
         batch //= 2
     return case.with_batch(batch)
 

@@ -63,35 +63,16 @@ def cpu_probes(threads: int, dtypes: tuple[str, ...] = ("float32",), *, plain: b
     return [*probes, *([_copy(threads, streaming=False)] if plain else []), _copy(threads, streaming=True)]
 
 
-def cuda_probes(dtype: str) -> list[Probe]:
-    """What stands for the limits on a GPU, by torch: a product of two large matrices, and a copy on the device."""
-    import torch
-
-    side, count = 4096, 2**27
-    a, b, product = (torch.ones(side, side, dtype=getattr(torch, dtype), device="cuda") for _ in range(3))
-    source, target = (torch.zeros(count, device="cuda") for _ in range(2))
-    return [
-        Probe(f"matrix product {dtype}", "flop", 2 * side**3, 1, lambda: torch.mm(a, b, out=product)),
-        Probe("copy on the device", "byte", 8 * count, 1, lambda: target.copy_(source)),
-    ]
-
-
 def peak_dtype(dtype: str) -> str:
     """The dtype whose multiply-adds are the limit: 16-bit types accumulate in float32 and count against its peak."""
     return "float64" if dtype == "float64" else "float32"
 
 
-def roofline(probes: list[Probe], samples: list[list[float]], dtype: str, threads: int) -> Roofline:
-    """From what the probes of a run measured."""
+def roofline(probes: list[Probe], samples: list[list[float]], binding: tuple[str, str], threads: int) -> Roofline:
+    """From what the probes of a run measured; `binding` names those of arithmetic and of memory."""
     rates = {p.name: p.rate(s).median for p, s in zip(probes, samples, strict=True) if p.threads == threads}
-    on_cpu, on_cuda = (
-        (f"multiply-add {peak_dtype(dtype)}", "copy, streaming"),
-        (f"matrix product {dtype}", "copy on the device"),
-    )
-    for flops, memory in (on_cpu, on_cuda):
-        if flops in rates:
-            return Roofline(rates[flops], rates[memory])
-    raise KeyError(f"no probe for {dtype} with {threads} threads among {sorted(rates)}")
+    flops, memory = binding
+    return Roofline(rates[flops], rates[memory])
 
 
 def _multiply_add(threads: int, dtype: str) -> Probe:
@@ -151,3 +132,12 @@ def last_level_cache() -> int:
         scale = {"K": 2**10, "M": 2**20, "G": 2**30}.get(text[-1:], 1)
         sizes.append(int(text.rstrip("KMG")) * scale)
     return max(sizes, default=2**25)
+
+
+def meminfo(key: str) -> int:
+    """Bytes of MemTotal, MemAvailable, ...; 0 where the system does not tell."""
+    path = Path("/proc/meminfo")
+    for line in path.read_text().splitlines() if path.exists() else []:
+        if line.startswith(key + ":"):
+            return int(line.split()[1]) * 1024
+    return 0

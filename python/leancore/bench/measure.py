@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-import leancore
 from leancore import reference
 from leancore.bench import networks
 from leancore.bench.cases import ITEM_SIZES, LAYOUTS, Case, work
-from leancore.bench.limits import cpu_probes, cuda_probes, peak_dtype, roofline
-from leancore.bench.peers import Outputs, Peer
+from leancore.bench.devices import CPU, Device
+from leancore.bench.limits import roofline
+from leancore.bench.peers import Lean, Outputs, Peer
 from leancore.bench.problem import Problem
-from leancore.bench.timing import Spread, Turn, cuda_clock, interleave, set_threads, wall_clock
+from leancore.bench.timing import Spread, Turn, interleave, set_threads
 
 
 @dataclass(frozen=True)
@@ -27,11 +27,11 @@ class Settings:
     seconds: float = 2.0  # of each case and operation, all candidates together
     at_least: int = 7  # rounds
     patience: float = 10.0  # seconds; a candidate whose call takes longer is left out
-    threads: int = 0  # 0: as many as leancore would use
-    device: str = "cpu"
+    threads: int = 0  # 0: those of the device
+    device: Device = CPU
 
     def resolved(self) -> Settings:
-        return self if self.threads else replace(self, threads=leancore.max_threads())
+        return self if self.threads else replace(self, threads=self.device.threads())
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class Bench:
                 continue
             case = _inputs_of(row.case)
             if case not in self._problems:
-                self._problems[case] = Problem(case, "normal", self.settings.device)
+                self._problems[case] = Problem(case, "normal", self.settings.device.place)
             call = _attempt(_prepared_call, entry.peer, self._problems[case], row)
             if isinstance(call, str):
                 rows[index] = replace(row, note=call)
@@ -118,7 +118,7 @@ class Bench:
             description=peer.description,
             layout=peer.layout or layout,
             threads=entry.threads or settings.threads,
-            note=peer.missing(case, operation, settings.device) or "",
+            note=peer.missing(case, operation, settings.device.name) or "",
             flops=networks.flops(case, peer.computes, operation),
             bytes=work(case, operation).bytes,
         )
@@ -130,32 +130,27 @@ class Bench:
         for entry, row in zip(entries, rows, strict=True):
             case, computes = _inputs_of(row.case), entry.peer.computes
             if not row.note and case not in problems:
-                problems[case] = Problem(case, "integers", self.settings.device)
+                problems[case] = Problem(case, "integers", self.settings.device.place)
             if not row.note and (case, computes) not in results:
                 results[case, computes] = expected(problems[case], computes, row.operation)
             if not row.note:
-                outcome = _attempt(check, row.case, entry.peer, row.operation, problems[case], results[case, computes])
+                slack = 0.0 if isinstance(entry.peer, Lean) else self.settings.device.slack
+                given = (row.case, entry.peer, row.operation, problems[case], results[case, computes], slack)
+                outcome = _attempt(check, *given)
                 row = replace(row, note=outcome or "")
             checked.append(row)
         return checked
 
     def _time(self, rows: list[Row], turns: dict[int, Turn], tick: Callable[[float], None]) -> None:
         """Fill in the samples and rooflines of the rows that have turns."""
-        settings = self.settings
-        on_cuda = settings.device == "cuda"
-        if on_cuda:
-            probes = [probe for dtype in sorted({rows[i].case.dtype for i in turns}) for probe in cuda_probes(dtype)]
-        else:
-            kinds = tuple(sorted({peak_dtype(rows[i].case.dtype) for i in turns}))
-            probes = [
-                probe for threads in sorted({rows[i].threads for i in turns}) for probe in cpu_probes(threads, kinds)
-            ]
+        settings, device = self.settings, self.settings.device
+        probes = device.probes({(rows[i].case.dtype, rows[i].threads) for i in turns})
         samples = interleave(
             [*turns.values(), *(probe.turn() for probe in probes)],
             settings.seconds,
             at_least=settings.at_least,
             patience=settings.patience,
-            clock=cuda_clock if on_cuda else wall_clock,
+            clock=device.clock,
             tick=tick,
         )
         set_threads(settings.threads)
@@ -165,7 +160,7 @@ class Bench:
             if not taken:
                 rows[index] = replace(row, note=f"not timed: one call takes more than {settings.patience:g} s")
                 continue
-            roof = roofline(probes, limits, row.case.dtype, 1 if on_cuda else row.threads)
+            roof = roofline(probes, limits, device.binding(row.case.dtype), row.threads)
             rows[index] = replace(row, samples=tuple(taken), roofline=roof.seconds(work(row.case, row.operation)))
 
 
@@ -186,7 +181,7 @@ def _inputs_of(case: Case) -> Case:
     return replace(case, name="", dtype="float32", layout="channels-first")
 
 
-def check(case: Case, peer: Peer, operation: str, problem: Problem, results: Expected) -> None:
+def check(case: Case, peer: Peer, operation: str, problem: Problem, results: Expected, slack: float = 0.0) -> None:
     """Run the candidate once on integers, through the code that is timed, and compare every output.
 
     The allowed difference is derived. Where the sum of the absolute values of the terms is small enough, all partial
@@ -198,6 +193,7 @@ def check(case: Case, peer: Peer, operation: str, problem: Problem, results: Exp
         peer, operation: what is checked.
         problem: filled with integers.
         results: what :func:`expected` says.
+        slack: what the integers may be off by beside that.
 
     Raises:
         WrongOutput: an output differs by more.
@@ -205,8 +201,8 @@ def check(case: Case, peer: Peer, operation: str, problem: Problem, results: Exp
     prepared = peer.prepare(problem, case)
     outputs = prepared.outputs(operation, prepared.call(operation)())
     for name, (value, magnitude) in results.items():
-        found = _compared(name, outputs, problem)
-        limit = allowed(magnitude, case, peer.computes, name)
+        found = _compared(name, outputs, problem, slack)
+        limit = allowed(magnitude, case, peer.computes, name) + slack
         wrong = ~(np.abs(found - value) <= limit)
         if wrong.any():
             place = tuple(int(i) for i in np.argwhere(wrong)[0])
@@ -216,13 +212,13 @@ def check(case: Case, peer: Peer, operation: str, problem: Problem, results: Exp
             )
 
 
-def _compared(name: str, outputs: Outputs, problem: Problem) -> NDArray[np.float64]:
+def _compared(name: str, outputs: Outputs, problem: Problem, slack: float) -> NDArray[np.float64]:
     """The output in float64; of y and dx the corners, everything else having to be zero."""
     raw = outputs[name]
     if name not in ("y", "dx"):
         return _float64(raw)
     corner = problem.corner(raw, "y" if name == "y" else "x")
-    if _count_nonzero(raw) != _count_nonzero(corner):
+    if _count_nonzero(raw, slack) != _count_nonzero(corner, slack):
         raise WrongOutput(f"{name} is not zero where it should be")
     return _float64(corner)
 
@@ -236,8 +232,9 @@ def _float64(array: Any) -> NDArray[np.float64]:
     return result
 
 
-def _count_nonzero(array: Any) -> int:
-    return int(np.count_nonzero(array) if isinstance(array, np.ndarray) else array.count_nonzero())
+def _count_nonzero(array: Any, slack: float) -> int:
+    """How many numbers are further from zero than the slack; NaN is."""
+    return int((~(abs(array) <= slack)).sum())
 
 
 def expected(problem: Problem, computes: str, operation: str) -> Expected:

@@ -18,6 +18,7 @@ import numpy as np
 
 import leancore
 from leancore.bench.cases import Case
+from leancore.bench.devices import kernels_run_on_cuda
 from leancore.bench.networks import build
 from leancore.bench.problem import Problem, at_tap, taps
 
@@ -89,8 +90,8 @@ class Lean:
         return "lean" if self.stencil else "pointwise"
 
     def missing(self, case: Case, operation: str, device: str) -> str | None:
-        if device == "cuda" and leancore.cuda_status() == "built without CUDA":
-            return "leancore was built without CUDA"
+        if device == "cuda" and not kernels_run_on_cuda():
+            return f"leancore {leancore.cuda_status()}"
         if not self.stencil and operation != "forward":
             return "only forward"
         return None

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import leancore
-from leancore.bench.limits import Probe, instruction_set, last_level_cache
+from leancore.bench.devices import CPU, Device
+from leancore.bench.limits import Probe, instruction_set, last_level_cache, meminfo
 from leancore.bench.measure import Row
 from leancore.bench.timing import Spread, memory_is_reused, ratios
 
@@ -31,13 +32,17 @@ GB/s        of one read of every input image and one write of every output image
 roofline    the least time that the lean operator could take here, over the time: its arithmetic at the speed of
             multiply-adds on registers, or its memory traffic at the speed of a streaming copy, whichever is slower,
             both measured in the same rounds
+
+With --device cuda, arithmetic at the speed of torch's product of two large matrices takes the place of multiply-adds on
+registers. Times are those between two events around a call, the L2 cache overwritten before it; a kernel that is
+shorter than its launch is measured by its launch.
 """
 
 
 # The JSON document
 
 
-def document(command: str, device: str) -> dict[str, Any]:
+def document(command: str, device: Device = CPU) -> dict[str, Any]:
     """An empty document: the machine, and lists that results are added to."""
     return {
         "format": FORMAT,
@@ -50,14 +55,14 @@ def document(command: str, device: str) -> dict[str, Any]:
     }
 
 
-def machine(device: str = "cpu") -> dict[str, Any]:
+def machine(device: Device) -> dict[str, Any]:
     """What the numbers depend on."""
-    facts: dict[str, Any] = {
+    return {
         "processor": _processor(),
         "cpus": _cpus(),
         "threads": leancore.max_threads(),
         "last_level_cache_bytes": last_level_cache(),
-        "memory_bytes": total_memory(),
+        "memory_bytes": meminfo("MemTotal"),
         "system": platform.platform(),
         "huge_pages": _text("/sys/kernel/mm/transparent_hugepage/enabled") or "unknown",
         "memory_reused": memory_is_reused(),
@@ -65,12 +70,8 @@ def machine(device: str = "cpu") -> dict[str, Any]:
         "LEANCORE_CPU_ISA": os.environ.get("LEANCORE_CPU_ISA", ""),
         "python": platform.python_version(),
         "versions": {name: _version(name) for name in ("leancore", "numpy", "torch", "onnxruntime", "onnx")},
+        **device.facts(),
     }
-    if device == "cuda":
-        import torch
-
-        facts["device"] = torch.cuda.get_device_name()
-    return facts
 
 
 def row_record(row: Row, first: Row | None) -> dict[str, Any]:
@@ -219,11 +220,16 @@ def heading(report: dict[str, Any], *, markdown: bool) -> None:
     """The machine, in a few lines."""
     facts = report["machine"]
     versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items() if version)
-    lines = [
-        f"{facts.get('device', facts['processor'])}, CPUs: {facts['cpus']}, threads: {facts['threads']}, "
-        f"limits by {facts['instruction_set_of_limits']}",
-        f"{versions}, Python {facts['python']}",
-    ]
+    host = f"{facts['processor']}, CPUs: {facts['cpus']}"
+    lines = [f"{host}, threads: {facts['threads']}, limits by {facts['instruction_set_of_limits']}"]
+    if "device" in facts:
+        lines = [
+            f"{facts['device']}, compute capability {facts['compute_capability']}, "
+            f"multiprocessors: {facts['multiprocessors']}, L2 cache: {facts['L2_cache_bytes'] / 2**20:.0f} MiB, "
+            "overwritten before each call; TF32 off; limits by torch",
+            f"{facts['leancore_cuda']}; torch for CUDA {facts['torch_cuda']}, cuDNN {facts['cudnn']}; on {host}",
+        ]
+    lines.append(f"{versions}, Python {facts['python']}")
     for line in lines:
         print(line + ("  " if markdown else ""))
     print()
@@ -232,7 +238,7 @@ def heading(report: dict[str, Any], *, markdown: bool) -> None:
 def warnings(report: dict[str, Any]) -> list[str]:
     """What makes the numbers of a run doubtful."""
     found = []
-    if not report["machine"]["memory_reused"]:
+    if not report["machine"]["memory_reused"] and "device" not in report["machine"]:
         found.append("memory is not reused between calls: large outputs take longer (see docs/performance.md)")
     peaks = {r["threads"]: r["rate"]["median"] for r in report["limits"] if r["name"] == "multiply-add float32"}
     threads = max(peaks, default=1)
@@ -360,27 +366,6 @@ def _text(path: str) -> str:
         return Path(path).read_text(encoding="utf-8").strip()
     except OSError:
         return ""
-
-
-def _meminfo(key: str) -> int:
-    for line in _text("/proc/meminfo").splitlines():
-        if line.startswith(key + ":"):
-            return int(line.split()[1]) * 1024
-    return 0
-
-
-def total_memory() -> int:
-    """Bytes; 0 where the system does not tell."""
-    return _meminfo("MemTotal")
-
-
-def free_memory(device: str) -> int:
-    """Bytes that a run may use; 4 GiB where the system does not tell."""
-    if device == "cuda":
-        import torch
-
-        return int(torch.cuda.mem_get_info()[0])
-    return _meminfo("MemAvailable") or 2**32
 
 
 def _version(distribution: str) -> str:

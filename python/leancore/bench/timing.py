@@ -97,20 +97,6 @@ def wall_clock(call: Callable[[], Any], repetitions: int) -> float:
     return (time.perf_counter() - begin) / repetitions
 
 
-def cuda_clock(call: Callable[[], Any], repetitions: int) -> float:
-    """Between two events on the current stream: what the device needed, launches that it waited for included."""
-    import torch
-
-    event: Any = torch.cuda.Event  # it has no type annotations
-    begin, end = event(enable_timing=True), event(enable_timing=True)
-    begin.record()
-    for _ in range(repetitions):
-        call()
-    end.record()
-    end.synchronize()
-    return float(begin.elapsed_time(end)) / 1e3 / repetitions
-
-
 def interleave(
     turns: Sequence[Turn],
     seconds: float,
@@ -128,7 +114,7 @@ def interleave(
         seconds: of measuring, all together, after two rounds to warm up.
         at_least: rounds, however long they take.
         patience: seconds; a candidate whose call takes longer is left out, and gets an empty list.
-        clock: wall_clock or cuda_clock.
+        clock: that of the device.
         shortest: calls quicker than this are repeated within a turn, so that the clock does not matter.
         tick: told after each round which part of the time has passed, from 0 to 1.
     """

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import leancore.cli
-from leancore.bench import bars, cli, report
+from leancore.bench import bars, cli, devices, report
 from leancore.bench.cases import layer
 from leancore.bench.peers import PEERS, installed
 from leancore.bench.timing import ENVIRONMENT, Spread, ratios
@@ -159,7 +159,7 @@ def test_figure1(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest
 def test_figure1_takes_the_batch_that_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     options = cli._parser().parse_args(["figure1"])
     image = 4 * 16 * 512 * 512
-    monkeypatch.setattr(report, "free_memory", lambda device: 100 * image * 20)
+    monkeypatch.setattr(devices.Cpu, "free_memory", lambda self: 100 * image * 20)
     assert cli._fitting(layer("16@512", 64), ["expanded"], options).batch == 16
     assert cli._fitting(layer("16@512", 64), ["dense"], options).batch == 32
     assert cli._fitting(layer("512@16", 64), ["expanded"], options).batch == 64

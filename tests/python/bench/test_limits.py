@@ -12,6 +12,7 @@ import leancore
 from leancore import _core
 from leancore.bench import limits
 from leancore.bench.cases import Work
+from leancore.bench.devices import CPU
 from leancore.bench.timing import set_threads
 
 AVAILABLE = [name for name, runs in _core.limit_loops() if runs]
@@ -96,10 +97,10 @@ def test_roofline_of_a_run() -> None:
         probe("copy, streaming", "byte", 6, 2),
     ]
     samples = [[1.0, 2.0, 4.0], [1.0], [1.0], [2.0]]
-    assert limits.roofline(probes, samples, "bfloat16", 1) == limits.Roofline(4, 6)
-    assert limits.roofline(probes, samples, "float32", 2) == limits.Roofline(16, 3)
+    assert limits.roofline(probes, samples, CPU.binding("bfloat16"), 1) == limits.Roofline(4, 6)
+    assert limits.roofline(probes, samples, CPU.binding("float32"), 2) == limits.Roofline(16, 3)
     with pytest.raises(KeyError, match="float64"):
-        limits.roofline(probes, samples, "float64", 1)
+        limits.roofline(probes, samples, CPU.binding("float64"), 1)
 
 
 def test_forced_instruction_set(monkeypatch: Any) -> None:

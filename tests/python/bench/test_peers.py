@@ -243,6 +243,31 @@ def test_a_wrong_candidate_is_found(operation: str) -> None:
         check(case, Defective(), operation, problem, results)
 
 
+class SlightlyOff(Defective):
+    """As a transform leaves it: not quite the integers, and not quite zero where there is nothing."""
+
+    def place(self, array: Any) -> Any:
+        array += 0.25
+        return (slice(0, 0),)  # and nothing else
+
+
+class FarOff(SlightlyOff):
+    def place(self, array: Any) -> Any:
+        super().place(array)
+        return (0,) * array.ndim
+
+
+def test_with_slack_results_must_round_to_the_integers() -> None:
+    case = Case("", (8, 3, 4, 4), 3)
+    problem = Problem(case, "integers")
+    results = expected(problem, "lean", "forward")
+    with pytest.raises(WrongOutput, match="y is not zero where it should be"):
+        check(case, SlightlyOff(), "forward", problem, results)
+    check(case, SlightlyOff(), "forward", problem, results, slack=0.49)
+    with pytest.raises(WrongOutput, match=r"expected .* within 0\.49; 1 of"):
+        check(case, FarOff(), "forward", problem, results, slack=0.49)
+
+
 def test_what_is_written_elsewhere_is_found() -> None:
     case = Case("", (8, 3, 4, 4), 3)
     problem = Problem(case, "integers")

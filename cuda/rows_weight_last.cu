@@ -1,0 +1,42 @@
+#include "rows_weight_last.cuh"
+
+#include <cstring>
+
+#include "launch.cuh"
+#include "rows_kernels.hpp"
+
+namespace leancore::detail::cuda {
+namespace {
+
+template <typename T, typename Tile>
+cudaError_t launch_tile(const RowsWeightPlan& plan, const RowsWeightParameters& parameters, cudaStream_t stream) {
+  switch (plan.copy_bytes) {
+    case 16:
+      return launch(rows_weight_last<T, Tile, 16>, plan.launch, stream, parameters);
+    case 4:
+      return launch(rows_weight_last<T, Tile, 4>, plan.launch, stream, parameters);
+    default:
+      return launch(rows_weight_last<T, Tile, 2>, plan.launch, stream, parameters);
+  }
+}
+
+template <typename T>
+cudaError_t launch_type(const RowsWeightPlan& plan, const RowsWeightParameters& parameters, cudaStream_t stream) {
+  const char* name = weight_tiles[plan.tile].name;
+#define LEANCORE_ROWS_WEIGHT_LAST(tile, ...)                                      \
+  if (std::strcmp(name, #tile) == 0) {                                            \
+    return launch_tile<T, WeightLastTile<__VA_ARGS__>>(plan, parameters, stream); \
+  }
+#include "kernels.def"
+  return cudaErrorInvalidValue;
+}
+
+}  // namespace
+
+cudaError_t launch_weight_last(const RowsWeightPlan& plan, DType dtype, const RowsWeightParameters& parameters,
+                               cudaStream_t stream) {
+  return dtype == DType::f16 ? launch_type<__half>(plan, parameters, stream)
+                             : launch_type<__nv_bfloat16>(plan, parameters, stream);
+}
+
+}  // namespace leancore::detail::cuda

@@ -67,7 +67,8 @@ class Cpu:
         pass
 
     def threads(self) -> int:
-        return leancore.max_threads()
+        count: int = leancore.max_threads()
+        return count
 
     def clock(self, call: Callable[[], Any], repetitions: int) -> float:
         return wall_clock(call, repetitions)
@@ -177,7 +178,7 @@ class Cuda:
             "L2_cache_overwritten_before_each_call": True,
             "tf32": torch.backends.cuda.matmul.allow_tf32 or torch.backends.cudnn.allow_tf32,
             "torch_cuda": torch.version.cuda,
-            "cudnn": torch.backends.cudnn.version(),
+            "cudnn": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]
             "leancore_cuda": leancore.cuda_status(),
         }
 

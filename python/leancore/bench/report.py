@@ -55,7 +55,7 @@ def document(command: str, device: Device = CPU) -> dict[str, Any]:
     }
 
 
-def machine(device: Device) -> dict[str, Any]:
+def machine(device: Device = CPU) -> dict[str, Any]:
     """What the numbers depend on."""
     return {
         "processor": _processor(),

@@ -57,7 +57,7 @@ inline constexpr int weight_chunk = 32;  // positions in shared memory
 inline constexpr int stencil_tile = 32;  // channels
 inline constexpr int longest_sum = 128;  // terms added one after the other before the rest is kept apart
 
-// ---- row-marching kernels: 2-D images (1-D ones as images of one row), stride and dilation 1 ----------------------
+// ---- row-marching kernels: images (1-D ones of one row, 3-D ones plane by plane), stride and dilation 1 ------------
 
 // How an image is cut. A thread block takes a strip of its columns and a chunk of its rows and marches down the chunk,
 // row-block by row-block. Narrow images are one strip, and a row-block is as many rows as fit in a slot of shared
@@ -66,22 +66,24 @@ struct RowsCut {
   std::int32_t height = 0, width = 0;
   std::int32_t slot_row = 0;  // elements from one image row to the next within a slot
   std::int32_t rows_per_block = 0;
-  std::int32_t blocks = 0;  // row-blocks of an image
+  std::int32_t blocks = 0;  // row-blocks of an image, or of a plane of a volume
   std::int32_t blocks_per_chunk = 0, chunks = 0, strips = 0;
+  std::int32_t depth = 1;  // planes of a volume
 };
 
-// An array of images, of which either the pixels of a row or the channels of a pixel are contiguous; offsets within one
-// fit in 31 bits.
+// An array of images, of which either the pixels of a row or the channels of a pixel are contiguous; offsets within
+// one, or within a plane of a volume, fit in 31 bits.
 struct RowsSide {
   const void* data = nullptr;
   std::int32_t channels = 0;
   std::int32_t column = 0;  // this and the next three are strides, in elements
   std::int64_t image = 0;
   std::int32_t channel = 0, row = 0;
+  std::int64_t plane = 0;  // of volumes
 };
 
-// `out = alpha applied to in, plus the stencil` as in ApplyParameters. A thread block takes one image and a block of
-// output channels.
+// `out = alpha applied to in, plus the stencil` as in ApplyParameters. A thread block takes one image, or one
+// plane of a volume, and a block of output channels.
 struct RowsParameters {
   RowsCut cut;
   RowsSide in, out;
@@ -90,7 +92,8 @@ struct RowsParameters {
   const void* bias = nullptr;
   std::int32_t stencil_channels = 0;
   std::int64_t alpha_out = 0, alpha_in = 0, c_channel = 0, bias_stride = 0;
-  std::int64_t c_tap[4] = {};  // offsets within a row of c: up, left, right, down
+  std::int64_t c_tap[4] = {};    // offsets within a row of c: up, left, right, down
+  std::int64_t c_plane[2] = {};  // front, back: of volumes
 };
 
 // Partial sums of dalpha and dc. A unit of work is a strip and a chunk of one image; thread block s of the first grid

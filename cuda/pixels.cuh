@@ -30,7 +30,7 @@ class PixelLoader {
         first_column(first_pixel - first_row * cut.slot_row),
         step_rows(step / cut.slot_row),
         step_columns(step - step_rows * cut.slot_row),
-        image(static_cast<const T*>(array.data) + work.image * array.image + channel) {}
+        image(static_cast<const T*>(array.data) + work.offset(array) + channel) {}
 
   // Zeros to the channels that there are not. To be called once, before a barrier.
   static __device__ void clear(unsigned char* ring, int channels, int thread) {

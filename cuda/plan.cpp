@@ -214,13 +214,13 @@ bool is_multiple(const RowsSide& side, bool channels_last, std::int64_t width, s
                  std::int64_t bytes) {
   const auto address = static_cast<std::int64_t>(reinterpret_cast<std::uintptr_t>(side.data) % 16);
   const auto divides = [&](std::int64_t elements) { return elements * element % bytes == 0; };
-  return address % bytes == 0 && divides(side.image) && divides(side.row) &&
+  return address % bytes == 0 && divides(side.image) && divides(side.plane) && divides(side.row) &&
          (channels_last ? divides(side.channels) && divides(side.column) : divides(width) && divides(side.channel));
 }
 
 // A call as rows of pixels.
 struct RowsProblem {
-  std::int64_t height, width, element;
+  std::int64_t depth, height, width, element;
   bool channels_last;  // the channels of a pixel are contiguous; else the pixels of a row are
   RowsSide x, y;
 
@@ -236,38 +236,52 @@ struct RowsProblem {
   }
 };
 
-// An array where offsets within an image are not negative and fit in 31 bits; nothing where they do not.
-std::optional<RowsSide> rows_side(const void* data, std::int64_t channels, const ConvDesc& d,
-                                  const std::int64_t* strides) {
-  const std::int64_t height = d.dims == 2 ? d.extents[0] : 1, width = d.extents[d.dims - 1];
-  const std::int64_t row = d.dims == 2 ? strides[2] : 0, column = strides[d.dims + 1];
-  const std::int64_t shape[] = {channels, height, width}, inner[] = {strides[1], row, column};
-  if (std::min({strides[0], strides[1], row, column}) < 0 || !spans_narrowly(3, shape, inner)) return {};
-  return RowsSide{data, as_int(channels), as_int(column), strides[0], as_int(strides[1]), as_int(row)};
+// The last spatial axes but `from_last`; of an axis that there is not, extent 1 and stride 0.
+std::int64_t extent(const ConvDesc& d, int from_last) {
+  return from_last < d.dims ? d.extents[d.dims - 1 - from_last] : 1;
+}
+std::int64_t stride(const ConvDesc& d, const std::int64_t* strides, int from_last) {
+  return from_last < d.dims ? strides[d.dims + 1 - from_last] : 0;
 }
 
-// Nothing where the call is not one of rows: the kernels know neither stride nor dilation, and no empty arrays.
-std::optional<RowsProblem> rows_problem(const ConvDesc& d, const void* x, const void* y) {
-  if (d.dims > 2 || d.batch == 0 || d.c_in == 0 || d.c_out == 0 || d.batch > narrow_limit) return {};
+// An array where offsets within a plane are not negative and fit in 31 bits; nothing where they do not.
+std::optional<RowsSide> rows_side(const void* data, std::int64_t channels, const ConvDesc& d,
+                                  const std::int64_t* strides) {
+  const std::int64_t column = stride(d, strides, 0), row = stride(d, strides, 1), plane = stride(d, strides, 2);
+  const std::int64_t shape[] = {channels, extent(d, 1), extent(d, 0)}, inner[] = {strides[1], row, column};
+  if (std::min({strides[0], strides[1], plane, row, column}) < 0 || !spans_narrowly(3, shape, inner)) return {};
+  return RowsSide{data, as_int(channels), as_int(column), strides[0], as_int(strides[1]), as_int(row), plane};
+}
+
+// Planes of volumes count as images.
+std::int64_t images(const ConvDesc& d) {
+  return d.batch * extent(d, 2);
+}
+
+// Nothing where the call is not one of rows: the kernels know neither stride nor dilation, and no empty arrays; not all
+// know volumes.
+std::optional<RowsProblem> rows_problem(const ConvDesc& d, const void* x, const void* y, int most_dims = 2) {
+  if (d.dims > most_dims || d.batch == 0 || d.c_in == 0 || d.c_out == 0) return {};
+  if (std::max(d.batch, extent(d, 2)) > narrow_limit) return {};
   for (int axis = 0; axis < d.dims; ++axis) {
     if (d.stride[axis] != 1 || d.dilation[axis] != 1 || d.extents[axis] == 0) return {};
   }
-  const std::int64_t height = d.dims == 2 ? d.extents[0] : 1, width = d.extents[d.dims - 1];
+  const std::int64_t width = extent(d, 0);
   const std::optional<RowsSide> x_side = rows_side(x, d.c_in, d, d.x_strides);
   const std::optional<RowsSide> y_side = rows_side(y, d.c_out, d, d.y_strides);
   if (!x_side || !y_side) return {};
   const bool rows = width == 1 || (x_side->column == 1 && y_side->column == 1);
   const bool pixels = (d.c_in == 1 || x_side->channel == 1) && (d.c_out == 1 || y_side->channel == 1);
   if (!rows && !pixels) return {};
-  return RowsProblem{height, width, info(d.dtype).size, !rows, *x_side, *y_side};
+  return RowsProblem{extent(d, 2), extent(d, 1), width, info(d.dtype).size, !rows, *x_side, *y_side};
 }
 
 // Channels-last kernels read 16 bytes and write 4 elements at a time.
 bool has_vectors(const RowsSide& in, const RowsSide& out, std::int64_t element) {
   const auto multiple = [element](const RowsSide& side, std::int64_t elements) {
     return reinterpret_cast<std::uintptr_t>(side.data) % static_cast<std::size_t>(element * elements) == 0 &&
-           side.channels % elements == 0 && side.image % elements == 0 && side.row % elements == 0 &&
-           side.column % elements == 0;
+           side.channels % elements == 0 && side.image % elements == 0 && side.plane % elements == 0 &&
+           side.row % elements == 0 && side.column % elements == 0;
   };
   return multiple(in, 16 / element) && multiple(out, 4);
 }
@@ -278,6 +292,7 @@ RowsCut cut_rows(const RowsProblem& problem, std::int64_t pixels) {
   const std::int64_t padded = ceil_div(problem.width, piece) * piece;
   const bool narrow = padded <= pixels;
   RowsCut cut;
+  cut.depth = as_int(problem.depth);
   cut.height = as_int(problem.height);
   cut.width = as_int(problem.width);
   cut.slot_row = as_int(narrow ? padded : pixels);
@@ -307,13 +322,14 @@ std::int64_t enough_chunks(const RowsCut& cut, std::int64_t other_blocks) {
   return std::clamp<std::int64_t>(ceil_div(enough_blocks, other_blocks), 1, std::max<std::int64_t>(1, most));
 }
 
-// Offsets of the columns of c for up, left, right, down; the adjoint mirrors them. A single row has neither up nor
-// down.
-void set_taps(const ConvDesc& d, bool adjoint, std::int64_t (&c_tap)[4]) {
-  const int two[] = {0, 1, 2, 3}, one[] = {0, 0, 1, 0}, last = 2 * d.dims - 1;
-  for (int tap = 0; tap < 4; ++tap) {
-    const int column = (d.dims == 2 ? two : one)[tap];
-    c_tap[tap] = (adjoint ? last - column : column) * d.c_strides[1];
+// Offsets of the columns of c for up, left, right, down, front, back, from `first` on; the adjoint mirrors them. A
+// single row has neither up nor down, a plane neither front nor back.
+template <int taps>
+void set_taps(const ConvDesc& d, bool adjoint, int first, std::int64_t (&offsets)[taps]) {
+  constexpr int columns[][6] = {{0, 0, 1, 0, 0, 0}, {0, 1, 2, 3, 0, 0}, {1, 2, 3, 4, 0, 5}};
+  for (int tap = 0; tap < taps; ++tap) {
+    const int column = columns[d.dims - 1][first + tap];
+    offsets[tap] = (adjoint ? 2 * d.dims - 1 - column : column) * d.c_strides[1];
   }
 }
 
@@ -323,25 +339,28 @@ std::optional<RowsPlan> plan_rows(int tile_index, Operation operation, const Row
   RowsPlan rows;
   rows.tile = tile_index;
   rows.adjoint = operation == Operation::backward_data;
+  rows.volume = d.dims == 3;
   rows.copy_bytes = problem.copy_bytes();
   RowsParameters& p = rows.parameters;
   p.in = rows.adjoint ? problem.y : problem.x;
   p.out = rows.adjoint ? problem.x : problem.y;
   if (tile.channels < p.in.channels || problem.channels_last != is_channels_last(tile.kind)) return {};
+  if (rows.volume && !tile.takes_volumes) return {};
   if (problem.channels_last && !has_vectors(p.in, p.out, problem.element)) return {};
   p.cut = cut_rows(problem, tile.pixels);
   const std::int64_t output_blocks = ceil_div(p.out.channels, tile.block_outputs);
-  set_chunks(p.cut, enough_chunks(p.cut, d.batch * p.cut.strips * output_blocks));
+  set_chunks(p.cut, enough_chunks(p.cut, images(d) * p.cut.strips * output_blocks));
   const std::int64_t units_per_image = std::int64_t{p.cut.strips} * p.cut.chunks;
-  if (d.batch > most_blocks_x / units_per_image || output_blocks > most_blocks_yz) return {};
+  if (images(d) > most_blocks_x / units_per_image || output_blocks > most_blocks_yz) return {};
 
   p.stencil_channels = as_int(d.diagonal());
   p.alpha_out = d.alpha_strides[rows.adjoint ? 1 : 0];
   p.alpha_in = d.alpha_strides[rows.adjoint ? 0 : 1];
   p.c_channel = d.c_strides[0];
   p.bias_stride = d.bias_stride;
-  set_taps(d, rows.adjoint, p.c_tap);
-  rows.launch.grid[0] = static_cast<std::uint32_t>(d.batch * units_per_image);
+  set_taps(d, rows.adjoint, 0, p.c_tap);
+  set_taps(d, rows.adjoint, 4, p.c_plane);
+  rows.launch.grid[0] = static_cast<std::uint32_t>(images(d) * units_per_image);
   rows.launch.grid[1] = static_cast<std::uint32_t>(output_blocks);
   rows.launch.block = static_cast<std::uint32_t>(tile.threads);
   rows.launch.shared_bytes = static_cast<std::uint32_t>(tile.shared_bytes);
@@ -372,13 +391,15 @@ bool runs_on(const RowsTile& tile, DType dtype, const DeviceFacts& device) {
 
 // Of fp32, by the peaks of the data sheets: the ordinary multipliers keep up with memory at up to 32 channels
 // everywhere, and at up to 64, or nearly, but in data centres, where tensor cores do three products of TF32 numbers in
-// less time than those take for one. Channels-last, there are tiles on tensor cores alone.
-RowsKind rows_kind(DType dtype, bool channels_last, std::int32_t channels, const DeviceFacts& device, Choice choice) {
-  if (dtype != DType::f32) return channels_last ? RowsKind::last : RowsKind::tensor;
+// less time than those take for one. Channels-last, there are tiles on tensor cores alone; of volumes, there are none
+// of fp32 on tensor cores.
+RowsKind rows_kind(const ConvDesc& d, bool channels_last, std::int32_t channels, const DeviceFacts& device,
+                   Choice choice) {
+  if (d.dtype != DType::f32) return channels_last ? RowsKind::last : RowsKind::tensor;
   const bool coarse = choice == Choice::tf32 && channels > 32;
   if (channels_last) return coarse ? RowsKind::last_tf32 : RowsKind::last_tf32x3;
   const int architecture = device.architecture;
-  if (architecture < 80 || channels <= 32) return RowsKind::fma;
+  if (architecture < 80 || channels <= 32 || d.dims == 3) return RowsKind::fma;
   if (coarse) return RowsKind::tf32;
   const bool fast_tf32 = architecture == 80 || architecture == 90 || architecture == 100 || architecture == 103;
   return channels > 64 || fast_tf32 ? RowsKind::tf32x3 : RowsKind::fma;
@@ -389,15 +410,16 @@ std::optional<RowsPlan> choose_rows(Operation operation, ConvDesc d, const Argum
                                     Choice choice) {
   const Shapes shapes(d);
   const bool adjoint = operation == Operation::backward_data;
-  const std::optional<RowsProblem> problem = rows_problem(d, adjoint ? a.dx : a.x, adjoint ? a.dy : a.y);
+  const std::optional<RowsProblem> problem = rows_problem(d, adjoint ? a.dx : a.x, adjoint ? a.dy : a.y, 3);
   if (!problem) return {};
   const std::int32_t channels = (adjoint ? problem->y : problem->x).channels;
-  const RowsKind kind = rows_kind(d.dtype, problem->channels_last, channels, device, choice);
+  const RowsKind kind = rows_kind(d, problem->channels_last, channels, device, choice);
   double most_useful = least_useful;
   int best = -1;
   for (int i = 0; i < static_cast<int>(std::size(rows_tiles)); ++i) {
     const RowsTile& tile = rows_tiles[i];
     if (tile.kind != kind || tile.channels < channels || !runs_on(tile, d.dtype, device)) continue;
+    if (d.dims == 3 && !tile.takes_volumes) continue;
     if (best >= 0 && tile.channels > rows_tiles[best].channels) break;
     const double share = useful(cut_rows(*problem, tile.pixels), tile.pixels);
     if (share <= most_useful) continue;
@@ -455,7 +477,7 @@ std::optional<DeepPlan> plan_deep(int tile_index, Operation operation, const Row
   p.stencil_channels = as_int(d.diagonal());
   p.c_channel = d.c_strides[0];
   p.bias_stride = d.bias_stride;
-  set_taps(d, deep.adjoint, p.c_tap);
+  set_taps(d, deep.adjoint, 0, p.c_tap);
   deep.pack.alpha_out = d.alpha_strides[deep.adjoint ? 1 : 0];
   deep.pack.alpha_in = d.alpha_strides[deep.adjoint ? 0 : 1];
   deep.pack.outputs = p.out.channels;
@@ -622,7 +644,7 @@ std::optional<RowsPlan> plan_tile(int tile, Operation operation, const ConvDesc&
   ConvDesc d = with_short_steps(desc);
   const Shapes shapes(d);
   const bool adjoint = operation == Operation::backward_data;
-  const std::optional<RowsProblem> problem = rows_problem(d, adjoint ? a.dx : a.x, adjoint ? a.dy : a.y);
+  const std::optional<RowsProblem> problem = rows_problem(d, adjoint ? a.dx : a.x, adjoint ? a.dy : a.y, 3);
   return problem ? plan_rows(tile, operation, *problem, d) : std::nullopt;
 }
 

@@ -50,6 +50,7 @@ struct RowsPlan {
   int tile = 0;        // its row in rows_tiles
   int copy_bytes = 0;  // 16 where everything is so aligned, else less
   bool adjoint = false;
+  bool volume = false;  // the instance for volumes
   LaunchShape launch;
   RowsParameters parameters;  // without the pointers
 };

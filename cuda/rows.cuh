@@ -13,13 +13,16 @@
 
 namespace leancore::detail::cuda {
 
-// A strip and a chunk of an image.
+// A strip and a chunk of an image, or of a plane of a volume. Of volumes, neighbouring units are neighbouring planes,
+// so that what a thread block reads of the planes before and after is on its way to the second-level cache anyway.
 struct RowsUnit {
-  int image, first_column;
+  int image, plane, first_column;
   int first_block, last_block;  // row-blocks [first, last)
   int first_row, last_row;      // rows [first, last) of the chunk
 
-  __device__ RowsUnit(const RowsCut& cut, int pixels, int unit) {
+  __device__ RowsUnit(const RowsCut& cut, int pixels, int unit, bool volume = false) {
+    plane = volume ? unit % cut.depth : 0;
+    if (volume) unit /= cut.depth;
     const int chunk = unit % cut.chunks, strip = unit / cut.chunks % cut.strips;
     image = unit / cut.chunks / cut.strips;
     first_column = strip * pixels;
@@ -27,6 +30,15 @@ struct RowsUnit {
     last_block = min(first_block + cut.blocks_per_chunk, cut.blocks);
     first_row = first_block * cut.rows_per_block;
     last_row = min(last_block * cut.rows_per_block, cut.height);
+  }
+
+  // Of the image, or of the plane, in elements.
+  [[nodiscard]] __device__ __forceinline__ std::int64_t offset(const RowsSide& side) const {
+    return image * side.image + plane * side.plane;
+  }
+  // The planes before and after.
+  [[nodiscard]] __device__ __forceinline__ bool has_plane(const RowsCut& cut, int which) const {
+    return which == 0 ? plane > 0 : plane + 1 < cut.depth;
   }
 };
 
@@ -59,7 +71,7 @@ class RowLoader {
         side(array),
         unit(work),
         thread(thread_index),
-        image(static_cast<const T*>(array.data) + work.image * array.image) {
+        image(static_cast<const T*>(array.data) + work.offset(array)) {
 #pragma unroll
     for (int i = 0; i < columns_each; ++i) {
       const int pixel = (thread % columns + i * threads) * copy, column_in_row = pixel % cut.slot_row;
@@ -229,6 +241,35 @@ __device__ __forceinline__ std::uint32_t round_pair(float low, float high) {
   } else {
     const __nv_bfloat162 both = __floats2bfloat162_rn(low, high);
     return *reinterpret_cast<const std::uint32_t*>(&both);
+  }
+}
+
+template <typename T>
+__device__ __forceinline__ float2 widen_pair(std::uint32_t word) {
+  if constexpr (std::is_same_v<T, __half>) {
+    return __half22float2(*reinterpret_cast<const __half2*>(&word));
+  } else {
+    return make_float2(__uint_as_float(word << 16), __uint_as_float(word & 0xffff0000));
+  }
+}
+
+// A piece of 8 pixels, of which `pixels` exist, from global memory in reads of `bytes`; the others are zeros.
+template <int bytes>
+__device__ __forceinline__ uint4 load_global_piece(const void* from, int pixels) {
+  if constexpr (bytes == 16) {
+    return pixels > 0 ? *static_cast<const uint4*>(from) : uint4{};
+  } else {
+    std::uint32_t words[4];
+#pragma unroll
+    for (int w = 0; w < 4; ++w) {
+      if constexpr (bytes == 4) {
+        words[w] = 2 * w < pixels ? static_cast<const std::uint32_t*>(from)[w] : 0;
+      } else {
+        words[w] =
+            pair(2 * w < pixels ? load_bits(from, 2 * w) : 0, 2 * w + 1 < pixels ? load_bits(from, 2 * w + 1) : 0);
+      }
+    }
+    return make_uint4(words[0], words[1], words[2], words[3]);
   }
 }
 

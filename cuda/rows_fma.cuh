@@ -2,12 +2,36 @@
 //
 // A thread computes 4 neighbouring pixels (a 16-byte piece) of `outputs` output channels. alpha, channels of `in`
 // outermost, and c lie in shared memory, where all threads of a team read the same address; x comes from the ring.
-// Order of every sum: bias, channels rising, taps by column.
+// Order of every sum: bias, channels rising, taps by column. Of volumes, the pixels of the planes before and after,
+// which are those of the thread's results, come from global memory.
 #pragma once
 
 #include "rows.cuh"
 
 namespace leancore::detail::cuda {
+
+// A piece of the plane before or after, from global memory; what is not in the volume or the chunk is zero.
+template <int copy_bytes>
+__device__ __forceinline__ float4 load_plane(const RowsParameters& p, const RowsUnit& unit, int plane, int channel,
+                                             int row, int column) {
+  const bool exists = row < unit.last_row && unit.has_plane(p.cut, plane);
+  const int pixels = exists ? p.cut.width - column : 0;
+  const float* from = static_cast<const float*>(p.in.data) + unit.offset(p.in) +
+                      (plane == 0 ? -p.in.plane : p.in.plane) + channel * p.in.channel +
+                      (exists ? row * p.in.row + column : 0);
+  if constexpr (copy_bytes == 16) {
+    return pixels > 0 ? *reinterpret_cast<const float4*>(from) : float4{};
+  } else {
+    return make_float4(pixels > 0 ? from[0] : 0.0f, pixels > 1 ? from[1] : 0.0f, pixels > 2 ? from[2] : 0.0f,
+                       pixels > 3 ? from[3] : 0.0f);
+  }
+}
+__device__ __forceinline__ void add_product(float tap, const float4& x, float (&sum)[4]) {
+  sum[0] += tap * x.x;
+  sum[1] += tap * x.y;
+  sum[2] += tap * x.z;
+  sum[3] += tap * x.w;
+}
 
 template <typename Tile, int copy_bytes>
 __global__ void __launch_bounds__(Tile::threads, 1) rows_fma(const RowsParameters p) {
@@ -15,7 +39,7 @@ __global__ void __launch_bounds__(Tile::threads, 1) rows_fma(const RowsParameter
   extern __shared__ __align__(128) unsigned char shared[];
   const int thread = static_cast<int>(threadIdx.x), lane = thread % Tile::lanes, team = thread / Tile::lanes;
   const int first_output = static_cast<int>(blockIdx.y) * Tile::block_outputs;
-  const RowsUnit unit(p.cut, Tile::pixels, static_cast<int>(blockIdx.x));
+  const RowsUnit unit(p.cut, Tile::pixels, static_cast<int>(blockIdx.x), Tile::volume);
   using Loader = RowLoader<float, Ring, Tile::threads, copy_bytes, true>;
   const Loader loader(p.cut, p.in, unit, thread);
 
@@ -28,12 +52,20 @@ __global__ void __launch_bounds__(Tile::threads, 1) rows_fma(const RowsParameter
     alpha[i] = exists ? static_cast<const float*>(p.alpha)[o * p.alpha_out + k * p.alpha_in] : 0.0f;
   }
   load_taps<4, 1, Tile::block_outputs, Tile::threads>(c, p, first_output, thread);
+  auto* c_plane = reinterpret_cast<float*>(shared + Tile::c_plane_offset);
+  if constexpr (Tile::volume) {
+    for (int i = thread; i < Tile::block_outputs * 2; i += Tile::threads) {
+      const int o = first_output + i / 2;
+      const std::int64_t tap = i % 2 == 0 ? p.c_plane[0] : p.c_plane[1];
+      c_plane[i] = o < p.stencil_channels ? static_cast<const float*>(p.c)[o * p.c_channel + tap] : 0.0f;
+    }
+  }
   Loader::clear(shared, p.in.channels, thread);
   __syncthreads();
 
   const float* team_alpha = alpha + team * Tile::outputs;
   const int team_output = first_output + team * Tile::outputs;
-  float* out = static_cast<float*>(const_cast<void*>(p.out.data)) + unit.image * p.out.image +
+  float* out = static_cast<float*>(const_cast<void*>(p.out.data)) + unit.offset(p.out) +
                static_cast<std::int64_t>(team_output) * p.out.channel;
   const PieceOfRow piece(p.cut, unit, lane * 4, 4);
   const int offset = 16 + lane * 16;
@@ -71,10 +103,21 @@ __global__ void __launch_bounds__(Tile::threads, 1) rows_fma(const RowsParameter
     for (int o = 0; o < Tile::outputs; ++o) {
       const int channel = team_output + o;
       if (channel < p.stencil_channels) {  // the same for the whole team
+        float4 front, back;
+        if constexpr (Tile::volume) {
+          front = load_plane<copy_bytes>(p, unit, 0, channel, row, piece.column);
+          back = load_plane<copy_bytes>(p, unit, 1, channel, row, piece.column);
+          const float tap = c_plane[(team * Tile::outputs + o) * 2];
+          if (unit.has_plane(p.cut, 0)) add_product(tap, front, sum[o]);
+        }
         const float4 taps = *reinterpret_cast<const float4*>(c + (team * Tile::outputs + o) * 4);
         const int at = channel * Ring::pitch;
         add_stencil<copy_bytes>(sum[o], taps, current + offset + at, at_above + at, has_above, at_below + at, has_below,
                                 piece.column, p.cut.width);
+        if constexpr (Tile::volume) {
+          const float tap = c_plane[(team * Tile::outputs + o) * 2 + 1];
+          if (unit.has_plane(p.cut, 1)) add_product(tap, back, sum[o]);
+        }
       }
       if (row < unit.last_row && channel < p.out.channels) {
         store_piece<copy_bytes>(out + o * p.out.channel + row * p.out.row + piece.column, sum[o],

@@ -5,7 +5,8 @@
 //
 // A tap is a product with diag(c[., k]) whose 16 rows are read at the neighbouring pixels; a neighbour outside the row
 // is a pixel of zeros behind the ring. Of each 16 output channels, those of column n of the product j = 0, 1 are 4 (n /
-// 2) + 2 j + n % 2: a lane then has 4 channels of a pixel side by side, and stores 8 bytes.
+// 2) + 2 j + n % 2: a lane then has 4 channels of a pixel side by side, and stores 8 bytes. Of volumes, it reads the
+// same 8 bytes of the planes before and after from global memory, and multiplies them on the ordinary multipliers.
 #pragma once
 
 #include "pixels.cuh"
@@ -17,6 +18,8 @@ class RowsLast {
   static constexpr int k_blocks = Tile::k_blocks, n_blocks = Tile::n_blocks, groups = Tile::groups;
   using Ring = typename Tile::Ring;
   using Sums = float[n_blocks][2][4];
+  // Another plane's elements of the lane's results.
+  using Plane = uint2[n_blocks][2];
 
  public:
   __device__ RowsLast(const RowsParameters& parameters, const RowsUnit& work, int thread) : p(parameters), unit(work) {
@@ -35,6 +38,11 @@ class RowsLast {
     const int part = lane / 16 * 16;  // of the 32 bytes of 16 channels that the lane's row of ldmatrix is
 #pragma unroll
     for (int i = 0; i < groups; ++i) {
+      Plane front, back;
+      if constexpr (Tile::volume) {  // they arrive while the products are taken
+        load_plane(block, i, 0, front);
+        load_plane(block, i, 1, back);
+      }
       Sums sum;
       start(sum);
       const unsigned char* centre = current + offset[i] + part;
@@ -52,6 +60,10 @@ class RowsLast {
       add_tap(first_of_row[i] ? zeros + part : centre - Ring::pitch, 1, sum);
       add_tap(last_of_row[i] ? zeros + part : centre + Ring::pitch, 2, sum);
       add_tap((below_here[i] ? current : below) + below_offset[i] + part, 3, sum);
+      if constexpr (Tile::volume) {
+        add_plane(front, 0, sum);
+        add_plane(back, 1, sum);
+      }
       store(block, i, sum);
     }
   }
@@ -88,6 +100,16 @@ class RowsLast {
             const int first = first_output + b * 16 + half * 8 + 2 * t;
             c[b][j][tap][half] = pair(first == o ? value : 0, first + 1 == o ? value : 0);
           }
+        }
+      }
+      if constexpr (Tile::volume) {
+        const int o = output(b, 0, 2 * t);
+        const auto tap = [&](int plane, int channel) {
+          return o < p.stencil_channels ? load_bits(p.c, (o + channel) * p.c_channel + p.c_plane[plane]) : 0;
+        };
+#pragma unroll
+        for (int plane = 0; plane < 2; ++plane) {
+          c_plane[b][plane] = make_uint2(pair(tap(plane, 0), tap(plane, 1)), pair(tap(plane, 2), tap(plane, 3)));
         }
       }
     }
@@ -151,12 +173,48 @@ class RowsLast {
     }
   }
 
+  // `to` stays as it is where there is no such plane.
+  __device__ __forceinline__ void load_plane(int block, int i, int plane, Plane& to) const {
+    if (!unit.has_plane(p.cut, plane)) return;
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const int row = block * p.cut.rows_per_block + row_in_block[i][half];
+      const bool in_chunk = row < unit.last_row;
+      const T* from = static_cast<const T*>(p.in.data) + unit.offset(p.in) + (plane == 0 ? -p.in.plane : p.in.plane) +
+                      (in_chunk ? row * p.in.row + out_column[i][half] * p.in.column : 0);
+#pragma unroll
+      for (int b = 0; b < n_blocks; ++b) {
+        const int o = output(b, 0, lane % 4 * 2);
+        const bool exists = in_chunk && o < p.stencil_channels;
+        to[b][half] = exists ? *reinterpret_cast<const uint2*>(from + o) : uint2{};
+      }
+    }
+  }
+
+  // What is outside the volume is not multiplied.
+  __device__ __forceinline__ void add_plane(const Plane& from, int plane, Sums& sum) const {
+    if (!unit.has_plane(p.cut, plane)) return;
+#pragma unroll
+    for (int b = 0; b < n_blocks; ++b) {
+      const float2 taps[2] = {widen_pair<T>(c_plane[b][plane].x), widen_pair<T>(c_plane[b][plane].y)};
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const float2 x[2] = {widen_pair<T>(from[b][half].x), widen_pair<T>(from[b][half].y)};
+#pragma unroll
+        for (int j = 0; j < 2; ++j) {
+          sum[b][j][2 * half] += taps[j].x * x[j].x;
+          sum[b][j][2 * half + 1] += taps[j].y * x[j].y;
+        }
+      }
+    }
+  }
+
   __device__ __forceinline__ void store(int block, int i, const Sums& sum) const {
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       const int row = block * p.cut.rows_per_block + row_in_block[i][half];
       if (row >= unit.last_row) continue;
-      T* to = static_cast<T*>(const_cast<void*>(p.out.data)) + unit.image * p.out.image + row * p.out.row +
+      T* to = static_cast<T*>(const_cast<void*>(p.out.data)) + unit.offset(p.out) + row * p.out.row +
               out_column[i][half] * p.out.column;
 #pragma unroll
       for (int b = 0; b < n_blocks; ++b) {
@@ -174,6 +232,7 @@ class RowsLast {
   float bias[n_blocks][2][2];
   std::uint32_t alpha[n_blocks][2][k_blocks][2];
   std::uint32_t c[n_blocks][2][4][2];  // diag(c[., tap])
+  uint2 c_plane[n_blocks][2];          // c of the planes before and after, of volumes
   int offset[groups], above_offset[groups], below_offset[groups], row_in_block[groups][2], out_column[groups][2];
   bool above_here[groups], below_here[groups], first_of_row[groups], last_of_row[groups];
 };
@@ -185,7 +244,7 @@ __global__ void __launch_bounds__(Tile::threads, 1) rows_last(const RowsParamete
   extern __shared__ __align__(128) unsigned char shared[];
   unsigned char* zeros = shared + Ring::bytes;
   const int thread = static_cast<int>(threadIdx.x);
-  const RowsUnit unit(p.cut, Tile::pixels, static_cast<int>(blockIdx.x));
+  const RowsUnit unit(p.cut, Tile::pixels, static_cast<int>(blockIdx.x), Tile::volume);
   const Loader loader(p.cut, p.in, unit, thread);
   const RowsLast<T, Tile> warp(p, unit, thread);
   Loader::clear(shared, p.in.channels, thread);

@@ -139,7 +139,7 @@ class RowsLastTf32 {
                                          current + offset - Ring::pitch, current + offset + Ring::pitch,
                                          (place.below_here ? current : below) + offset + place.below};
     const bool exists[4] = {row > 0, place.column > 0, place.column + 1 < p.cut.width, row + 1 < p.cut.height};
-    float* to = static_cast<float*>(const_cast<void*>(p.out.data)) + unit.image * p.out.image + row * p.out.row +
+    float* to = static_cast<float*>(const_cast<void*>(p.out.data)) + unit.offset(p.out) + row * p.out.row +
                 place.column * p.out.column;
 #pragma unroll
     for (int b = 0; b < n_blocks; ++b) {

@@ -18,6 +18,9 @@
 // the operand of product e - 1; beyond the piece, it is with the lane that has the next one, and only beyond the group
 // it is read anew. c is used as it is, a 16-bit number; all sums are in fp32. A NaN or an infinity reaches, through the
 // zeros of diag, the 16 channels of its product.
+//
+// Of volumes, the pixels that the other two taps need of a plane before or after are those of the lane's results: a tap
+// is a 16-byte read, from global memory, for every store, and a multiplication on the ordinary multipliers.
 #pragma once
 
 #include "rows.cuh"
@@ -81,6 +84,11 @@ class RowsTensor {
   static constexpr int k_blocks = Tile::k_blocks, m_tiles = Tile::m_tiles, groups = Tile::groups;
   using Ring = typename Tile::Ring;
   using Sums = float[m_tiles][8][4];
+  // Another plane's pixels, where the lane's results are.
+  struct Plane {
+    uint4 piece[2][2];  // half, v
+  };
+  static_assert(!Tile::volume || m_tiles == 1);
 
  public:
   __device__ RowsTensor(const RowsParameters& parameters, const RowsUnit& work, int thread)
@@ -103,6 +111,13 @@ class RowsTensor {
                                           const unsigned char* below) const {
 #pragma unroll
     for (int i = 0; i < groups; ++i) {
+      Plane front, back;
+      if constexpr (Tile::volume) {  // they arrive while the products are taken
+        if (stencil) {
+          load_plane(block, i, 0, front);
+          load_plane(block, i, 1, back);
+        }
+      }
       Sums sum;
 #pragma unroll
       for (int m = 0; m < m_tiles; ++m) {
@@ -118,6 +133,10 @@ class RowsTensor {
         const int own = (own_block < k_blocks ? own_block : 0) * 16 * Ring::pitch;
         add_rows((above_here[i] ? current : above) + offset + above_offset[i] + own, 0, sum);
         add_rows((below_here[i] ? current : below) + offset + below_offset[i] + own, 3, sum);
+        if constexpr (Tile::volume) {
+          add_plane(front, 0, sum[0]);
+          add_plane(back, 1, sum[0]);
+        }
       }
       store(block, i, sum);
     }
@@ -166,6 +185,12 @@ class RowsTensor {
         for (int tap = 0; tap < 4; ++tap) {
           const std::uint32_t value = diagonal ? load_bits(p.c, o * p.c_channel + p.c_tap[tap]) : 0;
           c[m][tap][half] = g % 2 == 0 ? value : value << 16;
+        }
+        if constexpr (Tile::volume) {
+          const auto tap = [&](int plane) {
+            return o < p.stencil_channels ? load_bits(p.c, o * p.c_channel + p.c_plane[plane]) : 0;
+          };
+          c_plane[half] = pair(tap(0), tap(1));
         }
       }
     }
@@ -237,12 +262,51 @@ class RowsTensor {
     }
   }
 
+  // `to` stays as it is where there is no such plane.
+  __device__ __forceinline__ void load_plane(int block, int i, int plane, Plane& to) const {
+    if (!unit.has_plane(p.cut, plane)) return;
+#pragma unroll
+    for (int v = 0; v < 2; ++v) {
+      const int row = block * p.cut.rows_per_block + row_in_block[i][v];
+      const bool in_chunk = row < unit.last_row;
+      const T* from = static_cast<const T*>(p.in.data) + unit.offset(p.in) + (plane == 0 ? -p.in.plane : p.in.plane) +
+                      (first_output + spread(g)) * p.in.channel + (in_chunk ? row * p.in.row + out_column[i][v] : 0);
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const bool exists = in_chunk && output(0, half) < p.stencil_channels;
+        to.piece[half][v] =
+            load_global_piece<copy_bytes>(from + half * 8 * p.in.channel, exists ? p.cut.width - out_column[i][v] : 0);
+      }
+    }
+  }
+
+  // What is outside the volume is not multiplied.
+  __device__ __forceinline__ void add_plane(const Plane& from, int plane, float (&sum)[8][4]) const {
+    if (!unit.has_plane(p.cut, plane)) return;
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const float2 taps = widen_pair<T>(c_plane[half]);
+      const float tap = plane == 0 ? taps.x : taps.y;
+#pragma unroll
+      for (int v = 0; v < 2; ++v) {
+        const uint4& piece = from.piece[half][v];
+        const std::uint32_t words[4] = {piece.x, piece.y, piece.z, piece.w};
+#pragma unroll
+        for (int w = 0; w < 4; ++w) {
+          const float2 x = widen_pair<T>(words[w]);
+          sum[2 * w][half * 2 + v] += tap * x.x;
+          sum[2 * w + 1][half * 2 + v] += tap * x.y;
+        }
+      }
+    }
+  }
+
   __device__ __forceinline__ void store(int block, int i, const Sums& sum) const {
 #pragma unroll
     for (int v = 0; v < 2; ++v) {
       const int row = block * p.cut.rows_per_block + row_in_block[i][v];
       if (row >= unit.last_row) continue;
-      T* to = static_cast<T*>(const_cast<void*>(p.out.data)) + unit.image * p.out.image +
+      T* to = static_cast<T*>(const_cast<void*>(p.out.data)) + unit.offset(p.out) +
               (first_output + spread(g)) * p.out.channel + row * p.out.row + out_column[i][v];
 #pragma unroll
       for (int m = 0; m < m_tiles; ++m) {
@@ -267,6 +331,7 @@ class RowsTensor {
   float bias[m_tiles][2];
   std::uint32_t alpha[m_tiles][k_blocks][4];
   std::uint32_t c[m_tiles][4][2];  // diag(c[., tap]): the two words that are not zero
+  std::uint32_t c_plane[2];        // c of the planes before and after, of volumes
   int above_offset[groups], below_offset[groups], row_in_block[groups][2], out_column[groups][2];
   bool above_here[groups], below_here[groups], first_of_row[groups], last_of_row[groups];
 };
@@ -275,7 +340,7 @@ template <typename T, typename Tile, int copy_bytes>
 __global__ void __launch_bounds__(Tile::threads, 1) rows_tensor(const RowsParameters p) {
   extern __shared__ __align__(128) unsigned char shared[];
   const int thread = static_cast<int>(threadIdx.x);
-  const RowsUnit unit(p.cut, Tile::pixels, static_cast<int>(blockIdx.x));
+  const RowsUnit unit(p.cut, Tile::pixels, static_cast<int>(blockIdx.x), Tile::volume);
   using Loader = RowLoader<T, typename Tile::Ring, Tile::threads, copy_bytes, true>;
   const Loader loader(p.cut, p.in, unit, thread);
   const RowsTensor<T, Tile, copy_bytes> warp(p, unit, thread);

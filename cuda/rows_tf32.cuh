@@ -138,7 +138,7 @@ class RowsTf32 {
     const unsigned char* at_above = (piece.above_here ? current : above) + offset + piece.above;
     const unsigned char* at_below = (piece.below_here ? current : below) + offset + piece.below;
     float* to =
-        static_cast<float*>(const_cast<void*>(p.out.data)) + unit.image * p.out.image + row * p.out.row + piece.column;
+        static_cast<float*>(const_cast<void*>(p.out.data)) + unit.offset(p.out) + row * p.out.row + piece.column;
 #pragma unroll
     for (int m = 0; m < m_tiles; ++m) {
 #pragma unroll

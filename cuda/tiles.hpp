@@ -38,6 +38,13 @@ struct RowRing {
   static_assert(pitch / 16 % 2 == 1);
 };
 
+// Of volumes, the plane is the image, and the taps to the planes before and after are read from global memory where the
+// results are written. A tile does so in an instance of its own.
+template <typename Tile>
+struct Volume : Tile {
+  static constexpr bool volume = true;
+};
+
 // fp32 sums over pixels: a thread adds so many products one after the other, and adds up as many such sums. A term then
 // passes through 128 additions, and a few more where the sums of threads and of thread blocks meet.
 inline constexpr int longest_fma_sum = 64, most_fma_sums = 64;
@@ -45,6 +52,8 @@ inline constexpr int longest_fma_sum = 64, most_fma_sums = 64;
 // rows_fma.cuh
 template <int channels_, int outputs_, int teams_, int lanes_, int ahead_>
 struct FmaTile {
+  static constexpr bool volume = false, takes_volumes = true;
+
   static constexpr int channels = channels_;  // of `in`, at most
   static constexpr int outputs = outputs_;    // channels of `out` of a thread
   static constexpr int teams = teams_;        // of threads, each with output channels of its own
@@ -56,13 +65,16 @@ struct FmaTile {
   static constexpr int threads = teams * lanes;
   static constexpr int block_outputs = outputs * teams;
   static constexpr int alpha_offset = Ring::bytes, c_offset = alpha_offset + channels * block_outputs * 4;
-  static constexpr int shared_bytes = c_offset + block_outputs * 16;
+  static constexpr int c_plane_offset = c_offset + block_outputs * 16;
+  static constexpr int shared_bytes = c_plane_offset + block_outputs * 8;
   static_assert(outputs % 4 == 0 && threads % 32 == 0);
 };
 
 // rows_tf32.cuh
 template <int products_, int k_blocks_, int m_tiles_, int warps_out_, int warps_across_, int pixels_, int ahead_>
 struct Tf32Tile {
+  static constexpr bool volume = false, takes_volumes = false;
+
   static constexpr int products = products_;          // of TF32 numbers, for one of fp32: 3, or 1
   static constexpr int k_blocks = k_blocks_;          // of 8 channels of `in`, at most
   static constexpr int m_tiles = m_tiles_;            // of 16 channels of `out` of a warp
@@ -83,6 +95,9 @@ struct Tf32Tile {
 // rows_tensor.cuh
 template <int k_blocks_, int m_tiles_, int warps_out_, int warps_across_, int pixels_, int ahead_>
 struct TensorTile {
+  static constexpr bool volume = false;
+  static constexpr bool takes_volumes = m_tiles_ == 1;  // more would not fit in registers
+
   static constexpr int k_blocks = k_blocks_;          // of 16 channels of `in`, at most
   static constexpr int m_tiles = m_tiles_;            // of 16 channels of `out` of a warp
   static constexpr int warps_out = warps_out_;        // over channels of `out`
@@ -115,6 +130,8 @@ struct PixelRing {
 // rows_last.cuh
 template <int k_blocks_, int n_blocks_, int warps_across_, int warps_out_, int pixels_, int ahead_>
 struct LastTile {
+  static constexpr bool volume = false, takes_volumes = true;
+
   static constexpr int k_blocks = k_blocks_;          // of 16 channels of `in`, at most
   static constexpr int n_blocks = n_blocks_;          // of 16 channels of `out` of a warp
   static constexpr int warps_across = warps_across_;  // over pixels
@@ -134,6 +151,8 @@ struct LastTile {
 // rows_last_tf32.cuh
 template <int products_, int k_blocks_, int n_blocks_, int warps_across_, int warps_out_, int pixels_, int ahead_>
 struct LastTf32Tile {
+  static constexpr bool volume = false, takes_volumes = false;
+
   static constexpr int products = products_;          // of TF32 numbers, for one of fp32: 3, or 1
   static constexpr int k_blocks = k_blocks_;          // of 8 channels of `in`, at most
   static constexpr int n_blocks = n_blocks_;          // of 16 channels of `out` of a warp
@@ -256,10 +275,12 @@ struct RowsTile {
   int block_outputs;  // channels of `out` of a thread block
   int pixels;         // of a slot
   int threads, shared_bytes;
+  bool takes_volumes;
 };
 template <typename Tile>
 constexpr RowsTile rows_tile(const char* name, RowsKind kind) {
-  return {name, kind, Tile::channels, Tile::block_outputs, Tile::pixels, Tile::threads, Tile::shared_bytes};
+  return {name,         kind,          Tile::channels,     Tile::block_outputs,
+          Tile::pixels, Tile::threads, Tile::shared_bytes, Tile::takes_volumes};
 }
 inline constexpr RowsTile rows_tiles[] = {
 #define LEANCORE_ROWS_FMA(name, ...) rows_tile<FmaTile<__VA_ARGS__>>(#name, RowsKind::fma),

@@ -121,7 +121,7 @@ class Bounds {
 
   // Checks a result; `who` is for messages. Tensor cores cut sums off where other units round them: an addition of up
   // to eight products then loses at most 2 u instead of u, always in one direction. With n terms, of which four are
-  // taps, there are no more than n / 8 + 6 such additions.
+  // taps (in 3-D six, two of them added elsewhere), there are no more than n / 8 + 6 such additions.
   template <typename T>
   void check(const char* who, leancore::Operation operation, const leancore::ConvDesc& d, const std::vector<T>& result,
              bool tensor_cores = false) const {

@@ -2,6 +2,7 @@
 // and every position once, count in 32 bits only where that is enough, and ask for no more workspace than announced.
 #include "plan.hpp"
 
+#include <algorithm>
 #include <optional>
 
 #include "support.hpp"
@@ -95,7 +96,9 @@ void check(const cuda::WeightPlan& plan, const ConvDesc& d, bool want_alpha, boo
 void check_cut(const cuda::RowsCut& cut, int pixels, bool channels_last, const ConvDesc& d) {
   const std::int64_t piece = channels_last ? 1 : 16 / info(d.dtype).size;
   const std::string text = test::describe(d);
-  CHECK(cut.height == (d.dims == 2 ? d.extents[0] : 1) && cut.width == d.extents[d.dims - 1], "%s", text.c_str());
+  CHECK(cut.depth == (d.dims == 3 ? d.extents[0] : 1) && cut.height == (d.dims > 1 ? d.extents[d.dims - 2] : 1) &&
+            cut.width == d.extents[d.dims - 1],
+        "%s", text.c_str());
   CHECK(cut.slot_row % piece == 0 && cut.rows_per_block >= 1 && cut.rows_per_block * cut.slot_row <= pixels,
         "%d rows of %d, %s", cut.rows_per_block, cut.slot_row, text.c_str());
   CHECK(cut.strips == 1 ? cut.slot_row >= cut.width
@@ -114,7 +117,7 @@ void check_side(const cuda::RowsSide& side, const ConvDesc& d, bool channels_las
   const std::int64_t contiguous = channels_last ? side.channel : side.column;
   const std::int64_t length = channels_last ? side.channels : d.extents[d.dims - 1];
   CHECK(length == 1 || contiguous == 1, "%s", test::describe(d).c_str());
-  for (const std::int64_t stride : {side.image, inner, std::int64_t{side.row}, length}) {
+  for (const std::int64_t stride : {side.image, side.plane, inner, std::int64_t{side.row}, length}) {
     CHECK(stride >= 0 && stride * size % bytes == 0, "stride %ld for vectors of %d bytes, %s",
           static_cast<long>(stride), bytes, test::describe(d).c_str());
   }
@@ -132,7 +135,18 @@ void check(const cuda::RowsPlan& plan, const ConvDesc& d, const cuda::DeviceFact
   CHECK(p.out.channels == (plan.adjoint ? d.c_in : d.c_out) &&
             std::int64_t{plan.launch.grid[1]} * tile.block_outputs >= p.out.channels,
         "%s %s", tile.name, test::describe(d).c_str());
-  CHECK(plan.launch.grid[0] == d.batch * p.cut.strips * p.cut.chunks, "%s", test::describe(d).c_str());
+  CHECK(plan.launch.grid[0] == d.batch * p.cut.depth * p.cut.strips * p.cut.chunks, "%s", test::describe(d).c_str());
+  // Every column of c is one tap, and of volumes the first and the last are the other planes.
+  CHECK(plan.volume == (d.dims == 3) && (!plan.volume || tile.takes_volumes), "%s", test::describe(d).c_str());
+  std::vector<std::int64_t> taps;
+  if (d.dims == 1) taps.assign(p.c_tap + 1, p.c_tap + 3);
+  if (d.dims > 1) taps.assign(p.c_tap, p.c_tap + 4);
+  if (d.dims == 3) taps.insert(taps.begin(), p.c_plane[0]), taps.push_back(p.c_plane[1]);
+  if (plan.adjoint) std::reverse(taps.begin(), taps.end());
+  for (int column = 0; column < 2 * d.dims; ++column) {
+    CHECK(taps[column] == column * d.c_strides[1], "tap %d at %ld, %s", column, static_cast<long>(taps[column]),
+          test::describe(d).c_str());
+  }
   const bool ampere = device.architecture >= 80;
   bool runs = false;
   switch (tile.kind) {
@@ -426,6 +440,36 @@ void check_deep_layers() {
   CHECK(tile_of(square(DType::f16, 64, 512, 384, 16)) == 128, "384 output channels");
 }
 
+// Volumes are run by tiled kernels where there is one: of fp32 on the ordinary multipliers alone.
+void check_volumes() {
+  for (const int channels : {16, 32, 48, 64, 128, 256}) {
+    for (const DType dtype : {DType::f32, DType::f16, DType::bf16}) {
+      for (const std::int64_t width : {64, 63}) {
+        const std::int64_t extents[] = {16, 48, width};
+        for (const bool channels_last : {false, true}) {
+          ConvDesc d = leancore::compact_desc(dtype, 3, 2, channels, channels, extents);
+          if (channels_last) leancore::set_channels_last(d);
+          check(d);
+          const bool tile = dtype == DType::f32 ? channels <= 64 && !channels_last : channels <= 128;
+          for (const Operation operation : {Operation::forward, Operation::backward_data}) {
+            for (const Choice choice : {Choice::all, Choice::tf32}) {
+              const cuda::Plan plan = cuda::make_plan(operation, d, arguments_of(true, true), devices[1], choice);
+              const auto* rows = std::get_if<cuda::RowsPlan>(&plan.steps);
+              CHECK(tile ? rows != nullptr : std::holds_alternative<cuda::ApplyPlan>(plan.steps), "%s",
+                    test::describe(d).c_str());
+              CHECK(!rows || channels_last || rows->copy_bytes == (width == 64 ? 16 : info(dtype).size), "%s",
+                    test::describe(d).c_str());
+            }
+          }
+        }
+      }
+    }
+  }
+  // Planes count as images: more of them than a launch has blocks.
+  const std::int64_t extents[] = {std::int64_t{1} << 20, 1, 64};
+  check(leancore::compact_desc(DType::f16, 3, 1 << 12, 1, 1, extents));
+}
+
 // Splits grow with the images, so that partial results do not fill the memory, as far as the error bound of fp32
 // allows.
 void check_long_splits() {
@@ -458,6 +502,7 @@ int main() {
   check_layers();
   check_fp32();
   check_deep_layers();
+  check_volumes();
   check_long_splits();
   CHECK(tiled > 1000, "only %ld plans with tiled kernels", tiled);
   return test::summary("cuda plan");

@@ -1,6 +1,6 @@
 // Every tile of the row-marching kernels, on the shapes that lead it every way: rows side by side in a slot, strips,
-// several chunks, ragged channels and widths, unaligned memory, gaps between rows, channels and images; both
-// directions.
+// several chunks, ragged channels and widths, unaligned memory, gaps between rows, channels and images; volumes of one
+// plane, of two and of more; both directions.
 #include <bit>
 #include <map>
 #include <optional>
@@ -19,12 +19,15 @@ using leancore::Operation;
 std::map<int, int> cases;  // by tile
 
 // Strides with gaps that keep rows contiguous.
-void leave_gaps(std::int64_t* strides, std::int64_t channels, std::int64_t height, std::int64_t width,
-                std::int64_t gap) {
-  strides[3] = 1;
-  strides[2] = width + gap;
-  strides[1] = height * strides[2] + gap;
-  strides[0] = channels * strides[1] + 2 * gap;
+void leave_gaps(std::int64_t* strides, const leancore::ConvDesc& d, std::int64_t channels, std::int64_t gap) {
+  std::int64_t stride = d.extents[d.dims - 1] + gap;
+  strides[d.dims + 1] = 1;
+  for (int axis = d.dims - 2; axis >= 0; --axis) {
+    strides[axis + 2] = stride;
+    stride = d.extents[axis] * stride + gap;
+  }
+  strides[1] = stride;
+  strides[0] = channels * stride + 2 * gap;
 }
 
 // What is in the arrays, and what is asked of the results. integers: the same bits as the reference's. random: within
@@ -104,9 +107,13 @@ void compare(int tile, leancore::ConvDesc d, std::int64_t shift, Contents conten
   }
 }
 
-// batch, c_in, c_out, height, width
 struct Shape {
-  std::int64_t batch, c_in, c_out, extents[2];
+  std::int64_t batch, c_in, c_out;
+  std::vector<std::int64_t> extents;
+
+  [[nodiscard]] leancore::ConvDesc desc(leancore::DType dtype) const {
+    return leancore::compact_desc(dtype, static_cast<int>(extents.size()), batch, c_in, c_out, extents.data());
+  }
 };
 
 template <typename T>
@@ -122,13 +129,21 @@ void check_rows(int tile, test::Random& random) {
       {2, most - 1, 7, {2, pixels + 6}},                                // strips, width even only
       {1, 7, 11, {1, pixels + 1}},                                      // one row, strips, odd width
       {3, 1, 1, {9, 1}},
+      {2, most, most, {3, 5, pixels}},  // volumes
+      {1, most - 3, most, {2, 40, 8}},  // two planes, several chunks
+      {1, most, std::min<std::int64_t>(most, 5), {3, 1, 2 * pixels + 8}},
+      {2, 5, most, {1, 9, pixels / 2 + 4}},  // one plane
+      {1, most, 3, {4, 7, 13}},
+      {1, most - 1, 7, {3, 2, pixels + 6}},
+      {2, 2, 2, {5, 3, 1}},
   };
   for (const Shape& s : shapes) {
+    if (s.extents.size() == 3 && !t.takes_volumes) continue;
     for (const std::int64_t gap : {0, 8, 3}) {
       if (gap != 0 && random.integer(0, 2) != 0) continue;
-      leancore::ConvDesc d = leancore::compact_desc(test::dtype_of<T>, 2, s.batch, s.c_in, s.c_out, s.extents);
-      leave_gaps(d.x_strides, d.c_in, s.extents[0], s.extents[1], gap);
-      leave_gaps(d.y_strides, d.c_out, s.extents[0], s.extents[1], gap);
+      leancore::ConvDesc d = s.desc(test::dtype_of<T>);
+      leave_gaps(d.x_strides, d, d.c_in, gap);
+      leave_gaps(d.y_strides, d, d.c_out, gap);
       const std::int64_t shift = random.integer(0, 2) == 0 ? random.integer(1, 3) : 0;
       compare<T>(tile, d, shift, random.integer(0, 2) != 0 ? Contents::integers : Contents::random, random);
       if (sizeof(T) == 4) compare<T>(tile, d, shift, random.pick({Contents::infinite, Contents::nan}), random);
@@ -151,13 +166,19 @@ void check_last(int tile, test::Random& random) {
       {1, piece, most, {34, pixels / 2 + 1}},  // rows that do not fill the slot
       {2, most, most, {1, pixels + 1}},        // one row, strips
       {1, piece, piece, {3, 2}},
+      {2, most, most, {3, 5, pixels}},  // volumes
+      {1, most, piece, {2, 40, 7}},     // two planes, several chunks
+      {1, piece, most, {3, 2, pixels + 3}},
+      {2, piece, piece, {1, 3, 2}},  // one plane
   };
   for (const Shape& s : shapes) {
-    if (s.c_in == 0) continue;
-    leancore::ConvDesc d = leancore::compact_desc(test::dtype_of<T>, 2, s.batch, s.c_in, s.c_out, s.extents);
+    if (s.c_in == 0 || (s.extents.size() == 3 && !t.takes_volumes)) continue;
+    leancore::ConvDesc d = s.desc(test::dtype_of<T>);
     leancore::set_channels_last(d);
     if (random.integer(0, 1) != 0) {  // a slice of the channels of a larger array
-      for (const int axis : {0, 2, 3}) d.x_strides[axis] += piece * d.x_strides[axis] / d.c_in;
+      for (int axis = 0; axis < d.dims + 2; ++axis) {
+        if (axis != 1) d.x_strides[axis] += piece * d.x_strides[axis] / d.c_in;
+      }
     }
     const std::int64_t shift = random.integer(0, 2) == 0 ? piece : 0;
     compare<T>(tile, d, shift, random.integer(0, 2) != 0 ? Contents::integers : Contents::random, random);

@@ -69,7 +69,7 @@ constinit const Implementation tf32 = {"cuda_tf32",
                                        DeviceType::cuda,
                                        available,
                                        supports,
-                                       workspace_bytes,
+                                       workspace_bytes<Choice::tf32>,
                                        run_plan<Choice::tf32>};
 constinit const Implementation generic = {"cuda_generic",
                                           "CUDA, any strides, stride and dilation; the oracle of the others",

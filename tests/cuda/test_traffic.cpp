@@ -134,7 +134,7 @@ int test_cuda::traffic() {
     const cuda::RowsTile& t = cuda::rows_tiles[tile];
     if (t.kind == cuda::RowsKind::fma) {
       over_shapes(leancore::DType::f32, t.channels, t.pixels, [&](auto d) { count_rows<float>(tile, d); });
-    } else {
+    } else if (t.kind == cuda::RowsKind::tensor || t.kind == cuda::RowsKind::last) {
       over_shapes(leancore::DType::bf16, t.channels, t.pixels, [&](auto d) {
         if (t.kind == cuda::RowsKind::last) leancore::set_channels_last(d);
         count_rows<test::bf16>(tile, d);

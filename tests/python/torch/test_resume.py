@@ -25,6 +25,7 @@ from leancore.torch.train import (
     TrainConfig,
     load_checkpoint,
     load_model,
+    parts,
     train,
 )
 from leancore.torch.train import loop as training
@@ -144,12 +145,12 @@ def test_another_optimizer_and_no_average(tmp_path: Path, stop_at: Any) -> None:
 def test_random_numbers_of_the_network_continue_too(
     tmp_path: Path, stop_at: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def with_dropout(*arguments: Any, real: Any = training.create_model, **options: Any) -> nn.Module:
+    def with_dropout(*arguments: Any, real: Any = parts.create_model, **options: Any) -> nn.Module:
         model = real(*arguments, **options)
         model.classifier = nn.Sequential(nn.Dropout(), model.classifier)
         return model  # type: ignore[no-any-return]
 
-    monkeypatch.setattr(training, "create_model", with_dropout)
+    monkeypatch.setattr(parts, "create_model", with_dropout)
     train(TrainConfig(epochs=1, batch_size=200, out=str(tmp_path / "whole")))
     config = TrainConfig(epochs=1, batch_size=200, out=str(tmp_path / "run"), resume=True)
     stop_at(4)

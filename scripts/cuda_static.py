@@ -361,8 +361,8 @@ def read_table(path: pathlib.Path, words: int) -> dict[str, list[str]]:
 
 def write_table(path: pathlib.Path, comment: str, columns: Iterable[object], rows: dict[str, list[str]]) -> None:
     lines = [f"# {line}" for line in comment.splitlines()]
-    lines.append("#" + "".join(f"{column:>5}" for column in columns)[1:])
-    lines += ["".join(f"{word:>5}" for word in words) + f"  {name}" for name, words in sorted(rows.items())]
+    lines.append("#" + "".join(f"{column:>6}" for column in columns)[1:])
+    lines += ["".join(f"{word:>6}" for word in words) + f"  {name}" for name, words in sorted(rows.items())]
     path.write_text("\n".join(lines) + "\n")
 
 

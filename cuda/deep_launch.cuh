@@ -13,14 +13,9 @@ namespace leancore::detail::cuda {
 template <typename T, typename Tile>
 cudaError_t launch_deep_tile(const DeepPlan& plan, const DeepParameters& parameters, cudaStream_t stream) {
   if (plan.pack.channels_last) return launch(deep_last<T, Tile>, plan.launch, stream, parameters);
-  switch (plan.copy_bytes) {
-    case 16:
-      return launch(deep_rows<T, Tile, 16>, plan.launch, stream, parameters);
-    case 4:
-      return launch(deep_rows<T, Tile, 4>, plan.launch, stream, parameters);
-    default:
-      return launch(deep_rows<T, Tile, 2>, plan.launch, stream, parameters);
-  }
+  return with_copy_bytes<T>(plan.copy_bytes, [&](auto bytes) {
+    return launch(deep_rows<T, Tile, bytes.value>, plan.launch, stream, parameters);
+  });
 }
 
 template <typename T>

@@ -41,7 +41,7 @@ __device__ void over_taps(int first_axis, Visit visit) {
 // Forward reads x at stride * p, and taps `dilation` away. The adjoint collects what position p of x was read for:
 // output q with stride * q + step = p, where there is one.
 template <typename T, typename Index, bool adjoint>
-__global__ void __launch_bounds__(generic_threads, 3)
+__global__ void __launch_bounds__(generic_threads, 3)  // with 4, fp64 with 64-bit indices spills on 10.0
     apply(const ApplyParameters<Index> g, const T* __restrict__ in, const T* __restrict__ alpha,
           const T* __restrict__ c, const T* __restrict__ bias, T* __restrict__ out) {
   using E = Element<T>;
@@ -222,7 +222,7 @@ __device__ void stencil_tile_of(const WeightParameters<Index>& g, Index first, I
 
 // Block (t, s): tile t of dalpha, or past those of dc, over share s of the positions.
 template <typename T, typename Index>
-__global__ void __launch_bounds__(generic_threads, 2)
+__global__ void __launch_bounds__(generic_threads, 2)  // left to itself, ptxas spills for 12.0
     weight(const WeightParameters<Index> g, const T* __restrict__ x, const T* __restrict__ dy,
            typename Element<T>::Sum* __restrict__ partials) {
   const Index split = static_cast<Index>(blockIdx.y), first = split * g.positions_per_split;

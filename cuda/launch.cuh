@@ -52,6 +52,17 @@ auto with_element(DType dtype, Visit visit) {
   return visit(float{});
 }
 
+// Calls visit(std::integral_constant<int, bytes>) for what a tile of elements T copies at a time: 16 bytes, 4, or of
+// 16-bit elements 2.
+template <typename T, typename Visit>
+cudaError_t with_copy_bytes(int bytes, Visit visit) {
+  if (bytes == 16) return visit(std::integral_constant<int, 16>{});
+  if constexpr (sizeof(T) == 2) {
+    if (bytes == 2) return visit(std::integral_constant<int, 2>{});
+  }
+  return visit(std::integral_constant<int, 4>{});
+}
+
 // One for each alternative of Plan::steps that launches something; each is defined beside its kernels.
 cudaError_t run(const ApplyPlan& plan, DType dtype, const Call& call);
 cudaError_t run(const WeightPlan& plan, DType dtype, const Call& call);

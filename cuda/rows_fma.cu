@@ -10,8 +10,9 @@ namespace {
 
 template <typename Tile>
 cudaError_t launch_tile(const RowsPlan& plan, const RowsParameters& parameters, cudaStream_t stream) {
-  return plan.copy_bytes == 16 ? launch(rows_fma<Tile, 16>, plan.launch, stream, parameters)
-                               : launch(rows_fma<Tile, 4>, plan.launch, stream, parameters);
+  return with_copy_bytes<float>(plan.copy_bytes, [&](auto bytes) {
+    return launch(rows_fma<Tile, bytes.value>, plan.launch, stream, parameters);
+  });
 }
 
 }  // namespace

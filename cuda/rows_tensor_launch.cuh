@@ -11,14 +11,9 @@ namespace leancore::detail::cuda {
 
 template <typename T, typename Tile>
 cudaError_t launch_tensor_tile(const RowsPlan& plan, const RowsParameters& parameters, cudaStream_t stream) {
-  switch (plan.copy_bytes) {
-    case 16:
-      return launch(rows_tensor<T, Tile, 16>, plan.launch, stream, parameters);
-    case 4:
-      return launch(rows_tensor<T, Tile, 4>, plan.launch, stream, parameters);
-    default:
-      return launch(rows_tensor<T, Tile, 2>, plan.launch, stream, parameters);
-  }
+  return with_copy_bytes<T>(plan.copy_bytes, [&](auto bytes) {
+    return launch(rows_tensor<T, Tile, bytes.value>, plan.launch, stream, parameters);
+  });
 }
 
 template <typename T>

@@ -9,11 +9,12 @@ namespace leancore::detail::cuda {
 
 cudaError_t launch_tf32(const RowsPlan& plan, const RowsParameters& parameters, cudaStream_t stream) {
   const char* name = rows_tiles[plan.tile].name;
-#define LEANCORE_ROWS_TF32(tile, ...)                                                           \
-  if (std::strcmp(name, #tile) == 0) {                                                          \
-    using Tile = Tf32Tile<__VA_ARGS__>;                                                         \
-    return plan.copy_bytes == 16 ? launch(rows_tf32<Tile, 16>, plan.launch, stream, parameters) \
-                                 : launch(rows_tf32<Tile, 4>, plan.launch, stream, parameters); \
+#define LEANCORE_ROWS_TF32(tile, ...)                                               \
+  if (std::strcmp(name, #tile) == 0) {                                              \
+    using Tile = Tf32Tile<__VA_ARGS__>;                                             \
+    return with_copy_bytes<float>(plan.copy_bytes, [&](auto bytes) {                \
+      return launch(rows_tf32<Tile, bytes.value>, plan.launch, stream, parameters); \
+    });                                                                             \
   }
 #include "kernels.def"
   return cudaErrorInvalidValue;

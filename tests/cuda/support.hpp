@@ -81,6 +81,22 @@ struct DeviceArrays {
       : x(host.x, shift), y(host.y, shift), alpha(host.alpha, shift), c(host.c, shift), bias(host.bias, shift) {}
 };
 
+// The arguments of any operation; all gradients are wanted.
+template <typename T>
+leancore::detail::Arguments arguments_of(const DeviceArrays<T>& in, const DeviceArrays<T>& out) {
+  leancore::detail::Arguments a;
+  a.x = in.x.origin();
+  a.dy = in.y.origin();
+  a.alpha = in.alpha.origin();
+  a.c = in.c.origin();
+  a.bias = in.bias.origin();
+  a.y = out.y.origin();
+  a.dx = out.x.origin();
+  a.dalpha = out.alpha.origin();
+  a.dc = out.c.origin();
+  return a;
+}
+
 // What an operation writes, computed on the device with a workspace of exactly the size that is asked for; what it does
 // not write is NaN.
 template <typename T>

@@ -25,14 +25,7 @@ std::vector<T> run_tile(int tile, Operation operation, const ConvDesc& d, const 
                         std::int64_t shift) {
   test::Outputs<T> host(operation, d, test::GuardedMemory::Flush::to_end);
   const test::DeviceArrays<T> from(in, shift), out(host, shift);
-  leancore::detail::Arguments a;
-  a.x = from.x.origin();
-  a.dy = from.y.origin();
-  a.alpha = from.alpha.origin();
-  a.c = from.c.origin();
-  a.bias = from.bias.origin();
-  a.y = out.y.origin();
-  a.dx = out.x.origin();
+  const leancore::detail::Arguments a = test::arguments_of(from, out);
   const std::optional<cuda::DeepPlan> plan = cuda::plan_deep_tile(tile, operation, d, a);
   if (!plan) return {};
   const test::DeviceMemory workspace(cuda::workspace_of(*plan));

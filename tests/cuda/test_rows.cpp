@@ -58,14 +58,7 @@ void compare(int tile, leancore::ConvDesc d, std::int64_t shift, Contents conten
   for (const Operation operation : {Operation::forward, Operation::backward_data}) {
     test::Outputs<T> host(operation, d, test::GuardedMemory::Flush::to_end);
     const test::DeviceArrays<T> from(in, shift), out(host, shift);
-    leancore::detail::Arguments a;
-    a.x = from.x.origin();
-    a.dy = from.y.origin();
-    a.alpha = from.alpha.origin();
-    a.c = from.c.origin();
-    a.bias = from.bias.origin();
-    a.y = out.y.origin();
-    a.dx = out.x.origin();
+    const leancore::detail::Arguments a = test::arguments_of(from, out);
     const std::optional<cuda::RowsPlan> plan = cuda::plan_tile(tile, operation, d, a);
     CHECK(plan.has_value(), "%s %s", cuda::rows_tiles[tile].name, test::describe(d).c_str());
     if (!plan) continue;

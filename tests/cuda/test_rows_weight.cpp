@@ -24,11 +24,9 @@ void compare(int tile, const leancore::ConvDesc& d, std::int64_t shift, int unwa
   in.fill([&] { return exact ? static_cast<double>(random.integer(-4, 4)) : random.normal(); });
   test::Outputs<T> host(operation, d, test::GuardedMemory::Flush::to_end, unwanted);
   const test::DeviceArrays<T> from(in, shift), out(host, 0);
-  leancore::detail::Arguments a;
-  a.x = from.x.origin();
-  a.dy = from.y.origin();
-  a.dalpha = unwanted & test::dalpha ? nullptr : out.alpha.origin();
-  a.dc = unwanted & test::dc ? nullptr : out.c.origin();
+  leancore::detail::Arguments a = test::arguments_of(from, out);
+  if (unwanted & test::dalpha) a.dalpha = nullptr;
+  if (unwanted & test::dc) a.dc = nullptr;
   const std::optional<cuda::RowsWeightPlan> plan = cuda::plan_weight_tile(tile, d, a);
   CHECK(plan.has_value(), "%s %s", cuda::weight_tiles[tile].name, test::describe(d).c_str());
   if (!plan) return;

@@ -12,16 +12,7 @@ template <typename T>
 std::vector<T> run(Operation operation, const leancore::ConvDesc& d, const test::Arrays<T>& in, bool wide) {
   test::Outputs<T> host(operation, d, test::GuardedMemory::Flush::to_end);
   const test::DeviceArrays<T> from(in, 0), out(host, 0);
-  leancore::detail::Arguments a;
-  a.x = from.x.origin();
-  a.dy = from.y.origin();
-  a.alpha = from.alpha.origin();
-  a.c = from.c.origin();
-  a.bias = from.bias.origin();
-  a.y = out.y.origin();
-  a.dx = out.x.origin();
-  a.dalpha = out.alpha.origin();
-  a.dc = out.c.origin();
+  const leancore::detail::Arguments a = test::arguments_of(from, out);
   cuda::DeviceFacts device;
   device.architecture = 80;
   cuda::Plan plan = cuda::make_plan(operation, d, a, device, cuda::Choice::generic);

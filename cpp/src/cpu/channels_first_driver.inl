@@ -189,6 +189,7 @@ class ChannelsFirst {
       shapes_[i] = shape_of(i, p_.planes[i], p_.in_steps);
       shapes_[i].channels = i == 0 ? p_.c_in : p_.diagonal();
       shapes_[i].channel_step = p_.in_channel;
+      pairs_with_first_[i] = i > 0 && pairs(shapes_[0], shapes_[i]);
     }
     if (work_ == Work::out) return;
     Plane grid;
@@ -200,6 +201,13 @@ class ChannelsFirst {
     const std::int64_t last_slice = slice_rows(plan_.slices - 1) * plan_.inner;
     other_in_place_ = other_shape_.dense && 0 < other_side_.channel_step && other_side_.channel_step <= 2 * plan_.run &&
                       plan_.run % S::width == 0 && last_slice % S::width == 0;
+  }
+
+  // Whether two planes have the same lines, of every second element.
+  static bool pairs(const PackedShape& a, const PackedShape& b) {
+    return S::width > 4 && a.step == 2 && b.step == 2 && !a.dense && !b.dense && a.lines == b.lines &&
+           std::equal(a.line_from, a.line_from + a.lines, b.line_from) &&
+           std::equal(a.line_to, a.line_to + a.lines, b.line_to);
   }
 
   // For taps along inner axes: where in the run the neighbour exists.
@@ -414,6 +422,7 @@ class ChannelsFirst {
     const int axis = plan_.slice_axis;
     const std::int64_t first = slice * plan_.rows;
     struct Part {
+      int plane;
       PackedShape shape;
       const E* from;
       T* to;
@@ -429,13 +438,16 @@ class ChannelsFirst {
       const std::int64_t begin = std::max(lowest, first - before_[i]);
       const std::int64_t end = std::min(highest, first + slice_rows(slice) + after_[i]);
       if (begin >= end) continue;
-      parts[count++] = {with_rows(shapes_[i], end - begin), in_ + offset + begin * p_.in_steps[axis],
+      parts[count++] = {i, with_rows(shapes_[i], end - begin), in_ + offset + begin * p_.in_steps[axis],
                         slot + plan_.plane_start[i] + plan_.margin + (begin - first) * plan_.inner};
     }
-    // The lattice between the positions of plane 0, along lines, is copied together with it.
+    // A lattice between the positions of plane 0, along lines, is copied together with it.
     int between = 0;
     for (int i = 1; i < count; ++i) {
-      if (pairs(parts[0].shape, parts[i].shape) && parts[i].from == parts[0].from + 1) between = i;
+      const PackedShape &first = parts[0].shape, &other = parts[i].shape;
+      const bool together = pairs_with_first_[parts[i].plane] && parts[0].plane == 0 && first.rows == other.rows &&
+                            first.count == other.count && parts[i].from == parts[0].from + 1;
+      if (together) between = i;
     }
     constexpr std::int64_t channels_ahead = 2;
     for (std::int64_t channel = 0; channel < p_.c_in; ++channel) {
@@ -454,13 +466,6 @@ class ChannelsFirst {
         }
       }
     }
-  }
-
-  // Whether two planes have the same lines, of every second element.
-  static bool pairs(const PackedShape& a, const PackedShape& b) {
-    return a.step == 2 && b.step == 2 && !a.dense && !b.dense && S::width > 4 && a.rows == b.rows &&
-           a.count == b.count && a.lines == b.lines && std::equal(a.line_from, a.line_from + a.lines, b.line_from) &&
-           std::equal(a.line_to, a.line_to + a.lines, b.line_to);
   }
 
   PackedShape with_rows(PackedShape shape, std::int64_t rows) const {
@@ -678,6 +683,7 @@ class ChannelsFirst {
   std::int64_t before_[1 + max_taps] = {}, after_[1 + max_taps] = {};  // halo of each plane
   std::int64_t reach_ahead_ = 0;                                       // how many tiles ahead a march packs
   PackedShape shapes_[1 + max_taps] = {}, other_shape_ = {};
+  bool pairs_with_first_[1 + max_taps] = {};
   bool other_in_place_ = false;
 
   const E* in_ = nullptr;

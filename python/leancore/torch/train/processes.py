@@ -62,7 +62,7 @@ def end(status: int) -> int:
     """Return the exit status to one process; end those of torchrun with it at once.
 
     A thread of torch's gloo backend may still be about to drop a Python object of the last averaged gradients, and
-    aborts the process if the interpreter is shutting down by then (torch 2.13, one run in ten). All files are closed.
+    at times aborts the process when the interpreter is shutting down by then (torch 2.13). All files are closed.
     """
     if not torch.distributed.is_available() or not torch.distributed.is_initialized():
         return status

@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return bench_main(None if own_process else arguments[1:])
     if arguments and arguments[0] in _COMMANDS:
         status = _run(arguments[0], arguments[1:])
-        processes = sys.modules.get("leancore.torch.train.processes")
+        processes = sys.modules.get("leancore.torch.train.processes")  # None where nothing was trained
         return processes.end(status) if own_process and processes else status
 
     parser = argparse.ArgumentParser(

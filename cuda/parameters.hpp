@@ -139,7 +139,9 @@ struct DeepParameters {
 struct PackParameters {
   std::int64_t alpha_out = 0, alpha_in = 0;
   std::int32_t outputs = 0, inputs = 0;  // channels
+  std::int32_t input_blocks = 0;         // of 32 bytes of input channels, whole stages of them
   bool channels_last = false;            // the order of deep_last.cuh, else that of deep_rows.cuh
+  bool two_parts = false;                // of fp32: as sums of two TF32 numbers, else rounded to one
 };
 
 }  // namespace leancore::detail::cuda

@@ -7,6 +7,9 @@
 // next ones under way. The channels that are also the block's own come last, with the rows above and below the tile:
 // their stencil is added while they pass.
 //
+// Planes of volumes are images; the pixels that the other two taps need of the planes before and after come from global
+// memory, when the results are written.
+//
 // alpha has been put in the order in which lanes take it: for 16 output channels, the input channels of a stage, in two
 // blocks of 32 bytes, with 16 bytes for each lane; of three products for one, each block has its large part first, then
 // the small one.
@@ -52,6 +55,36 @@ struct DeepPixel {
     exists = tile_row < cut.tile_rows && unit.first_row + tile_row < cut.rows && column < cut.width;
   }
 };
+
+// Where an image of an array begins.
+__device__ __forceinline__ std::int64_t image_offset(const DeepCut& cut, const RowsSide& side, int image) {
+  if (cut.depth == 1) return image * side.image;
+  const int volume = image / cut.depth;
+  return volume * side.image + (image - volume * cut.depth) * side.plane;
+}
+
+// Adds the taps of the planes before and after to results of the pixel and those after it, or of the channel and those
+// after it. What is outside the volume is not multiplied. load(x, from) reads as many elements, of which some may not
+// exist; tap(i, plane) is c of the i-th.
+template <typename T, int count, typename Load, typename Tap>
+__device__ __forceinline__ void add_planes(float (&sum)[count], const DeepParameters& p, const DeepPixel& pixel,
+                                           int channel, Load load, Tap tap) {
+  const int plane = pixel.image % p.cut.depth;
+  const T* centre = static_cast<const T*>(p.in.data) + image_offset(p.cut, p.in, pixel.image) + pixel.row * p.in.row +
+                    pixel.column * p.in.column + channel * p.in.channel;
+#pragma unroll
+  for (int side = 0; side < 2; ++side) {
+    if (side == 0 ? plane == 0 : plane + 1 == p.cut.depth) continue;
+    float x[count];
+    load(x, centre + (side == 0 ? -p.in.plane : p.in.plane));
+#pragma unroll
+    for (int i = 0; i < count; ++i) sum[i] += tap(i, side) * x[i];
+  }
+}
+template <typename T>
+__device__ __forceinline__ float plane_tap(const DeepParameters& p, int channel, int side) {
+  return Element<T>::widen(static_cast<const T*>(p.c)[channel * p.c_channel + p.c_plane[side]]);
+}
 
 // The part of alpha of a stage.
 template <typename Tile>

@@ -53,7 +53,7 @@ class DeepPixelLoader {
 
  private:
   __device__ const T* address(int image, int row, int column) const {
-    return static_cast<const T*>(p.in.data) + image * p.in.image + row * p.in.row + column * p.in.column +
+    return static_cast<const T*>(p.in.data) + image_offset(p.cut, p.in, image) + row * p.in.row + column * p.in.column +
            piece * channels_each;
   }
   __device__ void copy(int slab, int stacked_row, int column, unsigned char* pixel) const {
@@ -95,6 +95,23 @@ template <typename Tile>
 __device__ __forceinline__ int deep_pixel_offset(const DeepParameters& p, int pixel) {
   const int side = p.cut.strips > 1 ? 1 : 0;
   return p.row_pitch + (pixel + side * (1 + pixel / Tile::strip * 2)) * deep_pixel_pitch;
+}
+
+// The taps of the planes before and after, of four channels of a pixel.
+template <typename T>
+__device__ __forceinline__ void add_planes_to_channels(float (&sum)[4], const DeepParameters& p, const DeepPixel& pixel,
+                                                       int channel) {
+  const auto load = [&](float (&x)[4], const T* from) {
+    if constexpr (sizeof(T) == 2) {
+      const uint2 words = *reinterpret_cast<const uint2*>(from);
+      const float2 low = widen_pair<T>(words.x), high = widen_pair<T>(words.y);
+      x[0] = low.x, x[1] = low.y, x[2] = high.x, x[3] = high.y;
+    } else {
+      const float4 all = *reinterpret_cast<const float4*>(from);
+      x[0] = all.x, x[1] = all.y, x[2] = all.z, x[3] = all.w;
+    }
+  };
+  add_planes<T>(sum, p, pixel, channel, load, [&](int i, int side) { return plane_tap<T>(p, channel + i, side); });
 }
 
 template <typename T, typename Tile>
@@ -175,14 +192,17 @@ class DeepLast {
       for (int half = 0; half < 2; ++half) {
         const DeepPixel pixel(p.cut, unit, across * 64 + m * 16 + half * 8 + lane / 4);
         if (!pixel.exists) continue;
-        T* to = static_cast<T*>(const_cast<void*>(p.out.data)) + pixel.image * p.out.image + pixel.row * p.out.row +
-                pixel.column * p.out.column;
+        T* to = static_cast<T*>(const_cast<void*>(p.out.data)) + image_offset(p.cut, p.out, pixel.image) +
+                pixel.row * p.out.row + pixel.column * p.out.column;
 #pragma unroll
         for (int b = 0; b < n_blocks; ++b) {
           if (output(b) >= p.out.channels) continue;
+          float result[4];
+#pragma unroll
+          for (int i = 0; i < 4; ++i) result[i] = sum[m][b][i / 2][2 * half + i % 2];
+          if (p.cut.depth > 1 && output(b) < p.stencil_channels) add_planes_to_channels<T>(result, p, pixel, output(b));
           *reinterpret_cast<uint2*>(to + output(b)) =
-              make_uint2(round_pair<T>(sum[m][b][0][2 * half], sum[m][b][0][2 * half + 1]),
-                         round_pair<T>(sum[m][b][1][2 * half], sum[m][b][1][2 * half + 1]));
+              make_uint2(round_pair<T>(result[0], result[1]), round_pair<T>(result[2], result[3]));
         }
       }
     }

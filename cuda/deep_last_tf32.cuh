@@ -105,7 +105,7 @@ class DeepLastTf32 {
       for (int half = 0; half < 2; ++half) {
         const DeepPixel pixel(p.cut, unit, out_pixel(m, half));
         if (!pixel.exists) continue;
-        float* to = static_cast<float*>(const_cast<void*>(p.out.data)) + pixel.image * p.out.image +
+        float* to = static_cast<float*>(const_cast<void*>(p.out.data)) + image_offset(p.cut, p.out, pixel.image) +
                     pixel.row * p.out.row + pixel.column * p.out.column;
 #pragma unroll
         for (int b = 0; b < n_blocks; ++b) {
@@ -115,6 +115,9 @@ class DeepLastTf32 {
           for (int i = 0; i < 4; ++i) {
             result[i] = sums.sum[m][b][i / 2][2 * half + i % 2];
             if constexpr (split) add_rest(result[i], sums.rest[m][b][i / 2][2 * half + i % 2]);
+          }
+          if (p.cut.depth > 1 && output(b) < p.stencil_channels) {
+            add_planes_to_channels<float>(result, p, pixel, output(b));
           }
           *reinterpret_cast<float4*>(to + output(b)) = make_float4(result[0], result[1], result[2], result[3]);
         }

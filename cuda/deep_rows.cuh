@@ -54,7 +54,7 @@ class DeepRowLoader {
 
  private:
   __device__ const T* address(int image, int row, int column) const {
-    return static_cast<const T*>(p.in.data) + image * p.in.image + row * p.in.row + column;
+    return static_cast<const T*>(p.in.data) + image_offset(p.cut, p.in, image) + row * p.in.row + column;
   }
   template <int bytes>
   static __device__ __forceinline__ void copy_pixels(unsigned char* to, const T* from, bool exists) {
@@ -106,6 +106,32 @@ class DeepRowLoader {
   const T* pixels;  // of the thread's first channel
   int offset;       // in the pixels of a stage
 };
+
+// The taps of the planes before and after, of a piece of a channel.
+template <typename T, int copy_bytes, int count>
+__device__ __forceinline__ void add_planes_to_piece(float (&sum)[count], const DeepParameters& p,
+                                                    const DeepPixel& piece, int channel) {
+  const int pixels = p.cut.width - piece.column;
+  const auto load = [&](float (&x)[count], const T* from) {
+    if constexpr (sizeof(T) == 2) {
+      const uint4 bits = load_global_piece<copy_bytes>(from, pixels);
+      const std::uint32_t words[4] = {bits.x, bits.y, bits.z, bits.w};
+#pragma unroll
+      for (int i = 0; i < count; ++i) {
+        const float2 both = widen_pair<T>(words[i / 2]);
+        x[i] = i % 2 == 0 ? both.x : both.y;
+      }
+    } else if constexpr (copy_bytes == 16) {
+      const float4 all = *reinterpret_cast<const float4*>(from);
+      x[0] = all.x, x[1] = all.y, x[2] = all.z, x[3] = all.w;
+    } else {
+#pragma unroll
+      for (int i = 0; i < count; ++i) x[i] = i < pixels ? from[i] : 0.0f;
+    }
+  };
+  const float taps[2] = {plane_tap<T>(p, channel, 0), plane_tap<T>(p, channel, 1)};
+  add_planes<T>(sum, p, piece, channel, load, [&](int, int side) { return taps[side]; });
+}
 
 template <typename T, typename Tile, int copy_bytes>
 class DeepRows {
@@ -184,18 +210,22 @@ class DeepRows {
     for (int v = 0; v < 2; ++v) {
       const DeepPixel piece(p.cut, unit, across * 64 + (4 * v + t) * 8);
       if (!piece.exists) continue;
-      T* to = static_cast<T*>(const_cast<void*>(p.out.data)) + piece.image * p.out.image + piece.row * p.out.row +
-              piece.column + output(0, 0) * p.out.channel;
+      T* to = static_cast<T*>(const_cast<void*>(p.out.data)) + image_offset(p.cut, p.out, piece.image) +
+              piece.row * p.out.row + piece.column + output(0, 0) * p.out.channel;
 #pragma unroll
       for (int m = 0; m < m_tiles; ++m) {
 #pragma unroll
         for (int half = 0; half < 2; ++half) {
           if (output(m, half) >= p.out.channels) continue;
+          float result[8];
+#pragma unroll
+          for (int e = 0; e < 8; ++e) result[e] = sum[m][e][half * 2 + v];
+          if (p.cut.depth > 1 && output(m, half) < p.stencil_channels) {
+            add_planes_to_piece<T, copy_bytes>(result, p, piece, output(m, half));
+          }
           std::uint32_t words[4];
 #pragma unroll
-          for (int w = 0; w < 4; ++w) {
-            words[w] = round_pair<T>(sum[m][2 * w][half * 2 + v], sum[m][2 * w + 1][half * 2 + v]);
-          }
+          for (int w = 0; w < 4; ++w) words[w] = round_pair<T>(result[2 * w], result[2 * w + 1]);
           store_piece<copy_bytes>(to + (m * 16 + half * 8) * p.out.channel, words, p.cut.width - piece.column);
         }
       }

@@ -92,7 +92,7 @@ class DeepRowsTf32 {
     for (int i = 0; i < groups * 2; ++i) {
       const DeepPixel piece(p.cut, unit, out_pixel(i));
       if (!piece.exists) continue;
-      float* to = static_cast<float*>(const_cast<void*>(p.out.data)) + piece.image * p.out.image +
+      float* to = static_cast<float*>(const_cast<void*>(p.out.data)) + image_offset(p.cut, p.out, piece.image) +
                   piece.row * p.out.row + piece.column + output(0, 0) * p.out.channel;
 #pragma unroll
       for (int m = 0; m < m_tiles; ++m) {
@@ -104,6 +104,9 @@ class DeepRowsTf32 {
           for (int e = 0; e < 4; ++e) {
             result[e] = sums.sum[m][i / 2][e][half * 2 + i % 2];
             if constexpr (split) add_rest(result[e], sums.rest[m][i / 2][e][half * 2 + i % 2]);
+          }
+          if (p.cut.depth > 1 && output(m, half) < p.stencil_channels) {
+            add_planes_to_piece<float, copy_bytes>(result, p, piece, output(m, half));
           }
           store_piece<copy_bytes>(to + (m * 16 + half * 8) * p.out.channel, result, p.cut.width - piece.column);
         }

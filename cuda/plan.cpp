@@ -433,13 +433,14 @@ std::optional<RowsPlan> choose_rows(Operation operation, ConvDesc d, const Argum
 
 // Rows of tiles, nothing wasted but the end of narrow rows. In strips, wide images need no more of rows above and below
 // than narrow ones.
-DeepCut cut_deep(const RowsProblem& problem, std::int64_t batch, const DeepTileFacts& tile) {
+DeepCut cut_deep(const RowsProblem& problem, std::int64_t all_images, const DeepTileFacts& tile) {
   const std::int64_t piece = problem.channels_last ? 1 : 16 / problem.element;
   const std::int64_t padded = ceil_div(problem.width, piece) * piece;
   DeepCut cut;
   cut.height = as_int(problem.height);
   cut.width = as_int(problem.width);
-  cut.rows = as_int(batch * problem.height);
+  cut.depth = as_int(problem.depth);
+  cut.rows = as_int(all_images * problem.height);
   cut.tile_columns = as_int(std::min<std::int64_t>(padded, tile.strip));
   cut.tile_rows = tile.pixels / cut.tile_columns;
   cut.strips = as_int(ceil_div(problem.width, cut.tile_columns));
@@ -453,7 +454,7 @@ std::int64_t tiles_of(const DeepCut& cut) {
 // Nothing where the tile cannot take the call.
 std::optional<DeepPlan> plan_deep(int tile_index, Operation operation, const RowsProblem& problem, const ConvDesc& d) {
   const DeepTileFacts& tile = deep_tiles[tile_index];
-  if (problem.element != tile.element || problem.height > narrow_limit / d.batch) return {};
+  if (problem.element != tile.element || problem.height > narrow_limit / images(d)) return {};
   DeepPlan deep;
   deep.tile = tile_index;
   deep.adjoint = operation == Operation::backward_data;
@@ -461,7 +462,7 @@ std::optional<DeepPlan> plan_deep(int tile_index, Operation operation, const Row
   DeepParameters& p = deep.parameters;
   p.in = deep.adjoint ? problem.y : problem.x;
   p.out = deep.adjoint ? problem.x : problem.y;
-  p.cut = cut_deep(problem, d.batch, tile);
+  p.cut = cut_deep(problem, images(d), tile);
   if (problem.channels_last && !has_vectors(p.in, p.out, problem.element)) return {};
   // Between the rows of strips there is room for the pixels beside them.
   const bool strips = p.cut.strips > 1;
@@ -479,6 +480,7 @@ std::optional<DeepPlan> plan_deep(int tile_index, Operation operation, const Row
   p.c_channel = d.c_strides[0];
   p.bias_stride = d.bias_stride;
   set_taps(d, deep.adjoint, 0, p.c_tap);
+  set_taps(d, deep.adjoint, 4, p.c_plane);
   deep.pack.alpha_out = d.alpha_strides[deep.adjoint ? 1 : 0];
   deep.pack.alpha_in = d.alpha_strides[deep.adjoint ? 0 : 1];
   deep.pack.outputs = p.out.channels;
@@ -503,7 +505,7 @@ std::optional<RowsProblem> deep_problem(Operation operation, const ConvDesc& d, 
   constexpr std::int64_t few_channels = 128;
   const bool adjoint = operation == Operation::backward_data;
   if (d.dtype == DType::f64 || (adjoint ? d.c_out : d.c_in) <= few_channels) return {};
-  return rows_problem(d, adjoint ? a.dx : a.x, adjoint ? a.dy : a.y);
+  return rows_problem(d, adjoint ? a.dx : a.x, adjoint ? a.dy : a.y, 3);
 }
 
 // fp32 is three products of TF32 numbers, or one where that was asked for.
@@ -648,7 +650,7 @@ std::optional<DeepPlan> plan_deep_tile(int tile, Operation operation, const Conv
   ConvDesc d = with_short_steps(desc);
   const Shapes shapes(d);
   const bool adjoint = operation == Operation::backward_data;
-  const std::optional<RowsProblem> problem = rows_problem(d, adjoint ? a.dx : a.x, adjoint ? a.dy : a.y);
+  const std::optional<RowsProblem> problem = rows_problem(d, adjoint ? a.dx : a.x, adjoint ? a.dy : a.y, 3);
   return problem ? plan_deep(tile, operation, *problem, d) : std::nullopt;
 }
 

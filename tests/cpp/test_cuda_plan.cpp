@@ -123,6 +123,19 @@ void check_side(const cuda::RowsSide& side, const ConvDesc& d, bool channels_las
   }
 }
 
+// Every column of c is one tap, and of volumes the first and the last are the other planes.
+void check_taps(const std::int64_t (&c_tap)[4], const std::int64_t (&c_plane)[2], bool adjoint, const ConvDesc& d) {
+  std::vector<std::int64_t> taps;
+  if (d.dims == 1) taps.assign(c_tap + 1, c_tap + 3);
+  if (d.dims > 1) taps.assign(c_tap, c_tap + 4);
+  if (d.dims == 3) taps.insert(taps.begin(), c_plane[0]), taps.push_back(c_plane[1]);
+  if (adjoint) std::reverse(taps.begin(), taps.end());
+  for (int column = 0; column < 2 * d.dims; ++column) {
+    CHECK(taps[column] == column * d.c_strides[1], "tap %d at %ld, %s", column, static_cast<long>(taps[column]),
+          test::describe(d).c_str());
+  }
+}
+
 void check(const cuda::RowsPlan& plan, const ConvDesc& d, const cuda::DeviceFacts& device) {
   const cuda::RowsTile& tile = cuda::rows_tiles[plan.tile];
   const cuda::RowsParameters& p = plan.parameters;
@@ -136,17 +149,8 @@ void check(const cuda::RowsPlan& plan, const ConvDesc& d, const cuda::DeviceFact
             std::int64_t{plan.launch.grid[1]} * tile.block_outputs >= p.out.channels,
         "%s %s", tile.name, test::describe(d).c_str());
   CHECK(plan.launch.grid[0] == d.batch * p.cut.depth * p.cut.strips * p.cut.chunks, "%s", test::describe(d).c_str());
-  // Every column of c is one tap, and of volumes the first and the last are the other planes.
   CHECK(plan.volume == (d.dims == 3) && (!plan.volume || tile.takes_volumes), "%s", test::describe(d).c_str());
-  std::vector<std::int64_t> taps;
-  if (d.dims == 1) taps.assign(p.c_tap + 1, p.c_tap + 3);
-  if (d.dims > 1) taps.assign(p.c_tap, p.c_tap + 4);
-  if (d.dims == 3) taps.insert(taps.begin(), p.c_plane[0]), taps.push_back(p.c_plane[1]);
-  if (plan.adjoint) std::reverse(taps.begin(), taps.end());
-  for (int column = 0; column < 2 * d.dims; ++column) {
-    CHECK(taps[column] == column * d.c_strides[1], "tap %d at %ld, %s", column, static_cast<long>(taps[column]),
-          test::describe(d).c_str());
-  }
+  check_taps(p.c_tap, p.c_plane, plan.adjoint, d);
   const bool ampere = device.architecture >= 80;
   bool runs = false;
   switch (tile.kind) {
@@ -173,8 +177,11 @@ void check(const cuda::DeepPlan& plan, const ConvDesc& d, const cuda::DeviceFact
   const cuda::DeepParameters& p = plan.parameters;
   const cuda::DeepCut& cut = p.cut;
   const std::string text = test::describe(d);
-  const std::int64_t height = d.dims == 2 ? d.extents[0] : 1, width = d.extents[d.dims - 1];
-  CHECK(cut.height == height && cut.width == width && cut.rows == d.batch * height, "%s", text.c_str());
+  const std::int64_t height = d.dims > 1 ? d.extents[d.dims - 2] : 1, width = d.extents[d.dims - 1];
+  const std::int64_t depth = d.dims == 3 ? d.extents[0] : 1;
+  CHECK(cut.height == height && cut.width == width && cut.depth == depth && cut.rows == d.batch * depth * height, "%s",
+        text.c_str());
+  check_taps(p.c_tap, p.c_plane, plan.adjoint, d);
   const bool last = plan.pack.channels_last, strips = cut.strips > 1;
   const int element = static_cast<int>(info(d.dtype).size);
   CHECK(tile.element == element, "%s %s", tile.name, text.c_str());
@@ -455,7 +462,7 @@ void check_deep_layers() {
   CHECK(tile_of(square(DType::f32, 64, 512, 512, 16), Choice::tf32) == 256, "512 channels");
 }
 
-// Volumes are run by tiled kernels where there is one: of fp32 on the ordinary multipliers alone.
+// Volumes are run by tiled kernels where there is one: of fp32 on the ordinary multipliers, or of many channels.
 void check_volumes() {
   for (const int channels : {16, 32, 48, 64, 128, 256}) {
     for (const DType dtype : {DType::f32, DType::f16, DType::bf16}) {
@@ -470,8 +477,10 @@ void check_volumes() {
             for (const Choice choice : {Choice::all, Choice::tf32}) {
               const cuda::Plan plan = cuda::make_plan(operation, d, arguments_of(true, true), devices[1], choice);
               const auto* rows = std::get_if<cuda::RowsPlan>(&plan.steps);
-              CHECK(tile ? rows != nullptr : std::holds_alternative<cuda::ApplyPlan>(plan.steps), "%s",
-                    test::describe(d).c_str());
+              CHECK(channels > 128 ? std::holds_alternative<cuda::DeepPlan>(plan.steps)
+                    : tile         ? rows != nullptr
+                                   : std::holds_alternative<cuda::ApplyPlan>(plan.steps),
+                    "%s", test::describe(d).c_str());
               CHECK(!rows || channels_last || rows->copy_bytes == (width == 64 ? 16 : info(dtype).size), "%s",
                     test::describe(d).c_str());
             }
@@ -483,6 +492,7 @@ void check_volumes() {
   // Planes count as images: more of them than a launch has blocks.
   const std::int64_t extents[] = {std::int64_t{1} << 20, 1, 64};
   check(leancore::compact_desc(DType::f16, 3, 1 << 12, 1, 1, extents));
+  check(leancore::compact_desc(DType::f16, 3, 1 << 12, 160, 1, extents));
 }
 
 // Splits grow with the images, so that partial results do not fill the memory, as far as the error bound of fp32

@@ -1,6 +1,7 @@
 // The kernels of many channels: every tile on shapes that lead it every way (small images that share a tile, rows that
 // do not fill one, strips, ragged channels, odd widths, unaligned memory, gaps, NaN and infinities), in both
-// directions; and calls that the plan gives to them, with exactly the workspace that is asked for.
+// directions; volumes of one plane, of two and of more; and calls that the plan gives to them, with exactly the
+// workspace that is asked for.
 #include <cmath>
 #include <limits>
 #include <optional>
@@ -137,6 +138,37 @@ void check_last(int tile, test::Random& random) {
   }
 }
 
+// Volumes, whose planes share tiles as images do; both layouts.
+template <typename T>
+void check_volumes(int tile, test::Random& random) {
+  constexpr std::int64_t piece = 16 / sizeof(T);
+  const struct {
+    std::int64_t batch, c_in, c_out, extents[3];
+  } shapes[] = {
+      {2, 136, 72, {3, 5, 8}},     // planes end within tiles
+      {1, 48, 136, {2, 3, 72}},    // two planes, strips
+      {2, 24, 40, {5, 4, 4}},      // many planes in a tile
+      {1, 136, 40, {4, 1, 33}},    // planes of one row
+      {3, 40, 24, {1, 6, 7}},      // one plane
+      {1, piece, 24, {7, 2, 131}}  // few channels, odd strips
+  };
+  for (const auto& s : shapes) {
+    ConvDesc d = leancore::compact_desc(test::dtype_of<T>, 3, s.batch, s.c_in, s.c_out, s.extents);
+    ConvDesc last = d;
+    const std::int64_t gap = random.pick({std::int64_t{0}, std::int64_t{8}, std::int64_t{3}});
+    for (std::int64_t* strides : {d.x_strides, d.y_strides}) {  // between planes, channels and volumes
+      strides[2] += gap;
+      strides[1] = s.extents[0] * strides[2] + gap;
+      strides[0] = (strides == d.x_strides ? s.c_in : s.c_out) * strides[1] + gap;
+    }
+    compare_each<T>(tile, d, random.integer(0, 2) == 0 ? random.integer(1, 3) : 0, random);
+    leancore::set_channels_last(last);
+    last.x_strides[2] += piece * random.integer(0, 1);
+    last.x_strides[0] = s.extents[0] * last.x_strides[2] + piece;
+    compare_each<T>(tile, last, 0, random);
+  }
+}
+
 // The first and the last rows and columns, and those beside them, wherever in a tile they come to lie.
 template <typename T>
 void check_borders(int tile, test::Random& random) {
@@ -221,12 +253,15 @@ int test_cuda::deep() {
     if (t.element == 4) {
       check_tile<float>(tile, random);
       check_last<float>(tile, random);
+      check_volumes<float>(tile, random);
       check_borders<float>(tile, random);
     } else {
       check_tile<test::f16>(tile, random);
       check_tile<test::bf16>(tile, random);
       check_last<test::f16>(tile, random);
       check_last<test::bf16>(tile, random);
+      check_volumes<test::f16>(tile, random);
+      check_volumes<test::bf16>(tile, random);
       check_borders<test::f16>(tile, random);
       check_borders<test::bf16>(tile, random);
       check_nan<test::f16>(tile, random);

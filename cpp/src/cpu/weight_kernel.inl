@@ -13,11 +13,10 @@ struct WeightTile {
   std::int64_t dy_row_length;
   std::int64_t positions;
   PartialSums<T> sums;
-  Prefetch* next[2];           // the two sides of the tile that comes next
-  std::int64_t next_lines[2];  // to fetch with every block
+  Prefetch* next[2];  // the two sides of the tile that comes next
 
   LEANCORE_INLINE void fetch() const {
-    for (int side = 0; side < 2; ++side) next[side]->fetch(next_lines[side]);
+    for (Prefetch* side : next) side->fetch();
   }
 };
 
@@ -31,16 +30,19 @@ void weight_block(const WeightTile<T>& tile, std::int64_t row, std::int64_t colu
   const T* dy = tile.dy + row * tile.dy_row_length;
   const T* x = tile.x + column * tile.x_row_length;
   const std::int64_t full = tile.positions - tile.positions % S::width;
-  for (std::int64_t q = 0; q < full; q += S::width) {
-    vec left[rows];
+  for (std::int64_t q = 0; q < full;) {
+    for (const std::int64_t end = std::min(full, q + steps_per_turn * S::width); q < end; q += S::width) {
+      vec left[rows];
 #pragma GCC unroll 16
-    for (int r = 0; r < rows; ++r) left[r] = S::load(dy + r * tile.dy_row_length + q);
+      for (int r = 0; r < rows; ++r) left[r] = S::load(dy + r * tile.dy_row_length + q);
 #pragma GCC unroll 16
-    for (int k = 0; k < columns; ++k) {
-      const vec right = S::load(x + k * tile.x_row_length + q);
+      for (int k = 0; k < columns; ++k) {
+        const vec right = S::load(x + k * tile.x_row_length + q);
 #pragma GCC unroll 16
-      for (int r = 0; r < rows; ++r) sums[r][k] += left[r] * right;
+        for (int r = 0; r < rows; ++r) sums[r][k] += left[r] * right;
+      }
     }
+    tile.fetch();
   }
   if (full < tile.positions) {
     const auto exists = S::first_lanes(tile.positions - full);
@@ -89,7 +91,6 @@ void add_dalpha(const WeightTile<T>& tile, std::int64_t c_out, std::int64_t c_in
         const std::int64_t block = (row_split.size(i) - 1) * weight_columns + column_split.size(j) - 1;
         weight_blocks<T>[static_cast<std::size_t>(block)](tile, row_split.first(i), begin + column_split.first(j),
                                                           dalpha, c_in);
-        tile.fetch();
       }
     }
   }

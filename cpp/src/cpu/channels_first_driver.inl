@@ -782,18 +782,27 @@ class ChannelsFirst {
   // dalpha has `rows` rows: channels of dy, each of `columns` channels of x.
   void finish_weights(E* dalpha, E* dc, std::int64_t rows, std::int64_t columns) {
     const WeightStrides to = weight_strides(d_, work_ == Work::both);
-    // One row of dalpha a unit, then all of dc.
-    parallel_for(rows + 1, plan_.lanes > 1 ? threads_ : 1, [&](std::int64_t unit, int) {
-      const bool of_dc = unit == rows;
-      E* target = of_dc ? dc : dalpha;
-      if (target == nullptr) return;
-      const std::int64_t count = of_dc ? p_.diagonal() * p_.columns() : columns;
-      T* base = partial_ + unit * columns;
-      sum_lanes(base, count, plan_.lanes, partial_size_, lost_);
-      for (std::int64_t i = 0; i < count; ++i) {
-        const std::int64_t offset =
-            of_dc ? i / p_.columns() * to.dc[0] + i % p_.columns() * to.dc[1] : unit * to.dalpha[0] + i * to.dalpha[1];
-        target[offset] = static_cast<E>(base[i]);
+    const DalphaBlocks<T> blocks(rows, columns);
+    const auto add_lanes = [&](std::int64_t first, std::int64_t count) {
+      sum_lanes(partial_ + first, count, plan_.lanes, partial_size_, lost_);
+    };
+    // A group of rows of dalpha a unit, then all of dc.
+    parallel_for(blocks.rows.parts + 1, plan_.lanes > 1 ? threads_ : 1, [&](std::int64_t unit, int) {
+      if (unit < blocks.rows.parts && dalpha != nullptr) {
+        const std::int64_t height = blocks.rows.size(unit);
+        add_lanes(blocks.begin(unit, 0), height * columns);
+        E* target = dalpha + blocks.rows.first(unit) * to.dalpha[0];
+        for (std::int64_t r = 0; r < height; ++r, target += to.dalpha[0]) {
+          for (std::int64_t k = 0; k < columns; ++k) {
+            target[k * to.dalpha[1]] = static_cast<E>(partial_[blocks.at(unit, r, k)]);
+          }
+        }
+      } else if (unit == blocks.rows.parts && dc != nullptr) {
+        const T* sums = partial_ + rows * columns;
+        add_lanes(rows * columns, p_.diagonal() * p_.columns());
+        for (std::int64_t j = 0; j < p_.diagonal(); ++j) {
+          for (int k = 0; k < p_.columns(); ++k) dc[j * to.dc[0] + k * to.dc[1]] = static_cast<E>(*sums++);
+        }
       }
     });
   }

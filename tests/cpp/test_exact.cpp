@@ -91,6 +91,23 @@ int main() {
     test::random_geometry(d, random);
     compare<float>(d, random);
   }
+  // Maps so small that every second position of a line is a part of a vector, and images so many that they fill some.
+  for (int round = 0; round < test::rounds(150); ++round) {
+    leancore::ConvDesc d;
+    d.dims = static_cast<std::int32_t>(random.integer(1, 3));
+    d.batch = random.integer(1, 40);
+    d.c_in = random.integer(1, 40);
+    d.c_out = random.integer(1, 24);
+    for (int a = 0; a < d.dims; ++a) {
+      d.extents[a] = random.integer(1, d.dims == 3 ? 5 : 9);
+      d.stride[a] = random.integer(0, 3) == 0 ? random.integer(1, 3) : 2;
+      d.dilation[a] = random.integer(0, 3) == 0 ? random.integer(1, 6) : 1;
+    }
+    compare<float>(d, random);
+    if (round % 3 == 0) compare<double>(d, random);
+    if (round % 3 == 1) compare<test::f16>(d, random);
+    if (round % 3 == 2) compare<test::bf16>(d, random);
+  }
   // Rows so long that a tile is a part of one, and its neighbours are other tiles.
   const std::int64_t walked[][7] = {{3, 40, 5, 3, 4, 900, 0}, {3, 3, 2, 4, 3, 2000, 0}, {4, 30, 3, 2, 3, 2, 600},
                                     {4, 9, 4, 3, 2, 3, 1200}, {4, 40, 6, 3, 4, 30, 20}, {4, 64, 2, 2, 3, 40, 40}};

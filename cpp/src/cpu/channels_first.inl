@@ -58,15 +58,28 @@ __attribute__((noinline)) void scatter(const Tile<E>& tile, E* y, std::int64_t f
   if (valid <= 0) return;
   const Place& place = tile.places[first / S::width];
   const std::int64_t split = std::min(place.split, valid);
+  // Positions that follow each other in y: [run_begin[i], run_begin[i + 1])
+  const std::int64_t* to = tile.position_place + first;
+  std::int64_t run_begin[S::width + 1] = {};
+  int runs = 0;
+  for (std::int64_t p = 0; p < valid && place.split <= 0; ++p) {
+    if (p == 0 || to[p] == no_place || to[p] != to[p - 1] + 1) run_begin[runs++] = p;
+  }
+  run_begin[runs] = valid;
   for (int r = 0; r < rows; ++r, sums += S::width, y += tile.y_channel) {
     if (place.split > 0) {
       const auto v = S::load(sums);
       S::store_lanes(y + place.first, v, 0, split);
       if (split < valid) S::store_lanes(y + place.second, v, split, valid);
     } else {
-      for (std::int64_t p = 0; p < valid; ++p) {
-        const std::int64_t to = tile.position_place[first + p];
-        if (to != no_place) y[to] = static_cast<E>(sums[p]);
+      for (int i = 0; i < runs; ++i) {
+        const std::int64_t p = run_begin[i], end = run_begin[i + 1];
+        if (to[p] == no_place) continue;
+        if (end == p + 1) {
+          y[to[p]] = static_cast<E>(sums[p]);
+        } else {
+          S::store_lanes(y + to[p] - p, S::load(sums), p, end);
+        }
       }
     }
   }

@@ -30,6 +30,7 @@ class ChannelsFirst {
     lay_out(arena, threads);
     threads_ = threads;
     fill_lines();
+    fill_picks();
     fill_masks();
   }
 
@@ -112,6 +113,16 @@ class ChannelsFirst {
     });
   }
 
+  // Tables of a plane with short lines.
+  struct PickRoom {
+    Pick<T>* picks = nullptr;
+    PickedVector<T>* vectors = nullptr;
+  };
+  struct RowPicks {
+    PickRoom room;
+    Picks<T> picks;
+  };
+
   // ---- memory ----
 
   void lay_out(Arena& arena, int threads) {
@@ -122,6 +133,14 @@ class ChannelsFirst {
     for (int i = 0; i < p_.plane_count + 1; ++i) {
       line_from_[i] = arena.take<std::int64_t>(lines);
       line_to_[i] = arena.take<std::int64_t>(lines);
+    }
+    for (int i = 0; i < p_.plane_count; ++i) {
+      if (!has_short_lines(p_.planes[i])) continue;
+      for (const std::int64_t rows : {rows_at_once(), std::int64_t{1}}) {
+        PickRoom& room = rows == 1 ? one_[i].room : several_[i].room;
+        room.picks = arena.take<Pick<T>>(most_picks(rows));
+        room.vectors = arena.take<PickedVector<T>>((rows * plan_.inner + S::width - 1) / S::width);
+      }
     }
     slots_ = arena.take<P>(threads * plan_.slots * plan_.slot_size);
     if (work_ != Work::out) {
@@ -154,6 +173,18 @@ class ChannelsFirst {
     }
   }
 
+  // Whether rows are runs of memory.
+  [[nodiscard]] bool has_whole_rows(const Plane& plane, const std::int64_t* steps) const {
+    std::int64_t step = 1;
+    for (int inner = p_.dims; inner > plan_.slice_axis; --inner) {
+      const std::int64_t extent = p_.axis_extent(inner);
+      if (plane.begin[inner - 1] != 0 || plane.extents[inner - 1] != extent) return false;
+      if (steps[inner] != step && extent != 1) return false;
+      step *= extent;
+    }
+    return true;
+  }
+
   // How rows of a plane (or of the other side) are copied.
   PackedShape shape_of(int table, const Plane& plane, const std::int64_t* steps) const {
     PackedShape shape = {};
@@ -162,13 +193,7 @@ class ChannelsFirst {
     shape.inner = plan_.inner;
     shape.line_from = line_from_[table];
     shape.line_to = line_to_[table];
-    bool whole = true;
-    std::int64_t compact_step = 1;
-    for (int inner = last; inner > axis; --inner) {
-      whole = whole && plane.begin[inner - 1] == 0 && plane.extents[inner - 1] == p_.axis_extent(inner) &&
-              (steps[inner] == compact_step || p_.axis_extent(inner) == 1);
-      compact_step *= p_.axis_extent(inner);
-    }
+    const bool whole = has_whole_rows(plane, steps);
     shape.dense = whole && (steps[axis] == plan_.inner || p_.axis_extent(axis) == 1);
     if (axis == last) {  // rows of one position: a line along the slice axis; see with_rows
       shape.step = steps[axis];
@@ -223,6 +248,71 @@ class ChannelsFirst {
            std::equal(a.line_to, a.line_to + a.lines, b.line_to);
   }
 
+  [[nodiscard]] bool has_short_lines(const Plane& plane) const {
+    const int last = p_.dims - 1;
+    const std::int64_t count = plane.extents[last] - plane.begin[last];
+    return packing == Packing::numbers && S::width > 4 && 0 < count && 4 * count <= S::width &&
+           plan_.slice_axis < p_.dims && p_.in_strides[last] == 1 && !has_whole_rows(plane, p_.in_steps);
+  }
+  // As few as fill whole vectors.
+  [[nodiscard]] std::int64_t rows_at_once() const {
+    const std::int64_t rows = S::width / std::min(S::width, plan_.inner & -plan_.inner);
+    return rows <= plan_.rows ? rows : 1;
+  }
+  // With less than two elements each, they would cost more than they save.
+  [[nodiscard]] std::int64_t most_picks(std::int64_t rows) const { return rows * plan_.inner / 2; }
+
+  void fill_picks() {
+    for (int i = 0; i < p_.plane_count; ++i) {
+      if (!has_short_lines(p_.planes[i])) continue;
+      one_[i].picks = picks_of(p_.planes[i], 1, one_[i].room);
+      several_[i].picks = rows_at_once() > 1 ? picks_of(p_.planes[i], rows_at_once(), several_[i].room) : Picks<T>();
+      if (several_[i].picks.rows == 0) several_[i].picks = one_[i].picks;
+    }
+  }
+
+  // Every element is read in an aligned vector of the dense block of memory that it lies in: a line, or as many inner
+  // axes as follow each other without gaps.
+  Picks<T> picks_of(const Plane& plane, std::int64_t rows, const PickRoom& room) const {
+    int outer = p_.dims;
+    std::int64_t block = p_.in_extents[outer - 1];
+    while (outer - 1 > plan_.slice_axis && p_.in_strides[outer - 2] == block) block *= p_.in_extents[--outer - 1];
+
+    PickedVector<T>* vectors = room.vectors;
+    Pick<T>*first = room.picks, *end = room.picks;  // of the vector
+    const auto finish = [&](std::int64_t to) {
+      if (end != first) *vectors++ = {to, first, static_cast<int>(end - first)};
+      first = end;
+    };
+    const std::int64_t positions = rows * plan_.inner;
+    std::int64_t at[max_dims + 1] = {};
+    for (std::int64_t to = 0; to < positions; ++to, step_inner(at, false)) {
+      const std::int64_t lane = to % S::width;
+      if (lane == 0 && to > 0) finish(to - S::width);
+      std::int64_t from = to / plan_.inner * p_.in_steps[plan_.slice_axis];
+      std::int64_t begin = from - (plane.axis >= outer ? plane.offset : 0);
+      bool exists = true;
+      for (int inner = plan_.slice_axis + 1; inner <= p_.dims; ++inner) {
+        exists = exists && at[inner] >= plane.begin[inner - 1] && at[inner] < plane.extents[inner - 1];
+        from += at[inner] * p_.in_steps[inner];
+        if (inner < outer) begin += at[inner] * p_.in_steps[inner];
+      }
+      if (!exists) continue;
+      begin += std::min((from - begin) / S::width * S::width, std::max<std::int64_t>(0, block - S::width));
+      Pick<T>* pick = first;
+      while (pick != end && pick->from != begin) ++pick;
+      if (pick == end) {
+        if (end - first == max_picks || end - room.picks == most_picks(rows)) return {};
+        *end++ = Pick<T>();
+        pick->from = begin;
+      }
+      pick->index[lane] = static_cast<int_like<T>>(from - begin);
+      S::set_mask(pick->where, lane, true);
+    }
+    finish((positions - 1) / S::width * S::width);
+    return {rows, std::min(S::width, block), room.vectors, vectors};
+  }
+
   // For taps along inner axes: where in the run the neighbour exists.
   void fill_masks() {
     over_taps(p_, [&](const GridTap& tap) {
@@ -275,6 +365,11 @@ class ChannelsFirst {
     out_ = out;
     fill_places();
     pack_panels([&](std::int64_t first, std::int64_t rows, bool stencil) {
+      if (p_.alpha_in == 1) {  // rows so short that the processor's own prefetching starts late in each
+        Prefetch panel(alpha + first * p_.alpha_out, rows, p_.alpha_out, p_.c_in);
+        panel.spread(1);
+        panel.fetch();
+      }
       T* alpha_to = alpha_ + first * depth();
       for (std::int64_t k = 0; k < depth(); ++k) {
         for (std::int64_t o = first; o < first + rows; ++o) {
@@ -430,11 +525,19 @@ class ChannelsFirst {
     return true;
   }
 
-  // A slice at one position of the walk: every plane, with the halo rows that exist. Channel by channel, since planes
-  // of a channel lie in the same lines of memory.
+  // A slice at one position of the walk. Small images lie far apart: as many at once as fill whole vectors.
   void pack_tile(std::int64_t position, std::int64_t slice, P* slot) {
+    const std::int64_t first = slice * plan_.rows, rows = slice_rows(slice);
+    const std::int64_t most = plan_.slice_axis == 0 && one_[0].picks.rows > 0 ? several_[0].picks.rows : rows;
+    for (std::int64_t row = 0; row < rows; row += most) {
+      pack_rows(position, first + row, std::min(most, rows - row), slot + row * plan_.inner);
+    }
+  }
+
+  // Rows of every plane, with the halo rows that exist. Channel by channel, since planes of a channel lie in the same
+  // lines of memory.
+  void pack_rows(std::int64_t position, std::int64_t first, std::int64_t rows, P* slot) {
     const int axis = plan_.slice_axis;
-    const std::int64_t first = slice * plan_.rows;
     struct Part {
       int plane;
       PackedShape shape;
@@ -443,6 +546,7 @@ class ChannelsFirst {
     };
     Part parts[1 + max_taps];
     int count = 0;
+    std::int64_t step = each;
     for (int i = 0; i < p_.plane_count; ++i) {
       const Plane& plane = p_.planes[i];
       std::int64_t offset = 0;
@@ -450,35 +554,54 @@ class ChannelsFirst {
       const std::int64_t lowest = axis > 0 ? plane.begin[axis - 1] : 0;
       const std::int64_t highest = axis > 0 ? plane.extents[axis - 1] : p_.batch;
       const std::int64_t begin = std::max(lowest, first - before_[i]);
-      const std::int64_t end = std::min(highest, first + slice_rows(slice) + after_[i]);
+      const std::int64_t end = std::min(highest, first + rows + after_[i]);
       if (begin >= end) continue;
       parts[count++] = {i, with_rows(shapes_[i], end - begin), in_ + offset + begin * p_.in_steps[axis],
                         slot + plan_.plane_start[i] + plan_.margin + (begin - first) * plan_.inner};
+      if (one_[i].picks.rows > 0) step = channels_at_once;
     }
     // A lattice between the positions of plane 0, along lines, is copied together with it.
     int between = 0;
     for (int i = 1; i < count; ++i) {
-      const PackedShape &first = parts[0].shape, &other = parts[i].shape;
-      const bool together = pairs_with_first_[parts[i].plane] && parts[0].plane == 0 && first.rows == other.rows &&
-                            first.count == other.count && parts[i].from == parts[0].from + 1;
+      const PackedShape &own = parts[0].shape, &other = parts[i].shape;
+      const bool together = pairs_with_first_[parts[i].plane] && parts[0].plane == 0 && own.rows == other.rows &&
+                            own.count == other.count && parts[i].from == parts[0].from + 1;
       if (together) between = i;
     }
-    constexpr std::int64_t channels_ahead = 2;
-    for (std::int64_t channel = 0; channel < p_.c_in; channel += each) {
+    const std::int64_t channels_ahead = std::max<std::int64_t>(2, step);
+    for (std::int64_t first_channel = 0; first_channel < p_.c_in; first_channel += step) {
       for (int i = 0; i < count; ++i) {
         const Part& part = parts[i];
-        if (channel >= part.shape.channels || (i > 0 && i == between)) continue;
-        const E* from = part.from + channel * p_.in_channel;
-        P* to = part.to + channel / each * plan_.row_length;
-        for (std::int64_t ahead = channels_ahead; ahead < channels_ahead + each; ++ahead) {
-          if (channel + ahead < part.shape.channels) fetch_channel(part.shape, from + ahead * p_.in_channel);
+        const std::int64_t end = std::min(first_channel + step, part.shape.channels);
+        const E* from = part.from + first_channel * p_.in_channel;
+        P* to = part.to + first_channel / each * plan_.row_length;
+        if constexpr (packing == Packing::numbers) {
+          if (one_[part.plane].picks.rows > 0 && first_channel < end) {
+            // Planes off the positions along inner axes lie in the same small block of memory.
+            const bool apart = p_.planes[part.plane].axis <= axis;
+            const std::int64_t ahead = apart ? std::min(step, part.shape.channels - end) : 0;
+            for (std::int64_t channel = 0; channel < ahead; ++channel) {
+              fetch_channel(part.shape, from + (step + channel) * p_.in_channel);
+            }
+            pack_short_lines(part.shape, several_[part.plane].picks, one_[part.plane].picks, from, to, plan_.row_length,
+                             end - first_channel);
+            continue;
+          }
         }
-        if constexpr (paired) {
-          pack_two_channels(part.shape, PairOfRuns(from, p_.in_channel, channel + 1 < part.shape.channels), to);
-        } else if (i == 0 && between > 0 && channel < parts[between].shape.channels) {
-          if constexpr (sizeof(P) > 2) pack_pairs(part.shape, from, to, to + (parts[between].to - part.to));
-        } else {
-          pack_channel(part.shape, from, to);
+        if (i > 0 && i == between) continue;
+        for (std::int64_t channel = first_channel; channel < end; channel += each) {
+          for (std::int64_t ahead = channels_ahead; ahead < channels_ahead + each; ++ahead) {
+            if (channel + ahead < part.shape.channels) fetch_channel(part.shape, from + ahead * p_.in_channel);
+          }
+          if constexpr (paired) {
+            pack_two_channels(part.shape, PairOfRuns(from, p_.in_channel, channel + 1 < part.shape.channels), to);
+          } else if (i == 0 && between > 0 && channel < parts[between].shape.channels) {
+            if constexpr (sizeof(P) > 2) pack_pairs(part.shape, from, to, to + (parts[between].to - part.to));
+          } else {
+            pack_channel(part.shape, from, to);
+          }
+          from += each * p_.in_channel;
+          to += plan_.row_length;
         }
       }
     }
@@ -728,7 +851,8 @@ class ChannelsFirst {
   mask_entry* masks_ = nullptr;        // by column of c
   mask_entry* slice_masks_ = nullptr;  // [thread][direction]: made anew for a tile at the border
   std::int64_t mask_length_ = 0;
-  std::int64_t* line_from_[2 + max_taps] = {};  // by plane; last the other side
+  RowPicks several_[1 + max_taps] = {}, one_[1 + max_taps] = {};  // by plane
+  std::int64_t* line_from_[2 + max_taps] = {};                    // by plane; last the other side
   std::int64_t* line_to_[2 + max_taps] = {};
   Place* places_ = nullptr;
   std::int64_t* position_places_ = nullptr;

@@ -94,9 +94,11 @@ class ChannelsLast {
   void plan() {
     const std::int64_t total = p_.positions(), length = p_.axis_extent(p_.dims);
     lines_ = total / length;
-    // What is read should stay in the second-level cache; short units keep the memory waiting.
+    // What is read should stay in the second-level cache; short units keep the memory waiting. With a stride, what lies
+    // between the positions is read as well.
+    const std::int64_t longest = p_.in_steps[p_.dims] > p_.c_in ? 256 : 512;
     const std::int64_t most = work_ == Work::out
-                                  ? std::clamp<std::int64_t>(49152 / p_.c_in, 48, 512)
+                                  ? std::clamp<std::int64_t>(49152 / p_.c_in, 48, longest)
                                   : std::clamp<std::int64_t>(49152 / (p_.c_in + p_.c_out), longest_sum, 512);
     const std::int64_t positions = std::clamp<std::int64_t>(total / 32, block_rows, most);
     lines_together_ = std::max<std::int64_t>(1, block_rows / length);
@@ -262,7 +264,13 @@ class ChannelsLast {
     Side from = in_side();
     const std::int64_t run = p_.in_steps[p_.dims - 1], wanted = p_.axis_extent(p_.dims) * p_.c_in;
     if (!from.dense && parts_ == 1 && p_.dims > 1 && wanted < run && run <= 4 * wanted) {
-      const std::int64_t lines = std::min(span.last - span.first, p_.axis_extent(p_.dims - 1) - at[p_.dims - 1]);
+      // Lines follow each other to the end of an axis, and past it where the next one follows as well.
+      std::int64_t lines = p_.axis_extent(p_.dims - 1) - at[p_.dims - 1];
+      for (int axis = p_.dims - 2; axis >= 0; --axis) {
+        if (p_.in_steps[axis] != p_.axis_extent(axis + 1) * p_.in_steps[axis + 1]) break;
+        if (axis == 0) lines = lines_ - span.first;
+      }
+      lines = std::min(lines, span.last - span.first);
       return {from.base + line_offset(at, from.steps), 1, 0, lines * run};
     }
     std::int64_t farthest = 0;

@@ -94,6 +94,88 @@ void pack_pairs(const PackedShape& shape, const E* from, T* first, T* second) {
   }
 }
 
+// Rows of lines of a quarter of a vector or less. A packed vector takes each of its elements from one of a few vectors
+// of memory, by tables that are made once per call and then serve many channels.
+inline constexpr int max_picks = 6;  // of a packed vector; more would gain nothing over single elements
+inline constexpr std::int64_t channels_at_once = 16;
+
+template <typename T>
+struct Pick {
+  typename Simd<T>::ints index;  // which lane of the vector in memory
+  typename Simd<T>::mask_entry where[Simd<T>::width / Simd<T>::elements_per_entry];
+  std::int64_t from;  // elements from the first of the rows
+};
+template <typename T>
+struct PickedVector {
+  std::int64_t to;  // positions
+  const Pick<T>* picks;
+  int count;
+};
+template <typename T>
+struct Picks {
+  std::int64_t rows = 0;   // at once
+  std::int64_t lanes = 0;  // that exist of a vector in memory
+  const PickedVector<T>* begin = nullptr;
+  const PickedVector<T>* end = nullptr;
+};
+
+// One vector of `channels` channels.
+template <typename E, int count, typename T = compute_type<E>>
+void pack_picked(const Pick<T>* picks, std::int64_t lanes, const E* from, std::int64_t channel_step, T* to,
+                 std::int64_t row_length, std::int64_t channels) {
+  using S = Simd<T>;
+  typename S::ints index[count];
+  typename S::mask where[count];
+  const E* at[count];
+#pragma GCC unroll 8
+  for (int i = 0; i < count; ++i) {
+    index[i] = picks[i].index;
+    where[i] = S::mask_at(picks[i].where, 0);
+    at[i] = from + picks[i].from;
+  }
+  const auto pack = [&](auto load) LEANCORE_LAMBDA_INLINE {
+    for (std::int64_t channel = 0; channel < channels; ++channel, to += row_length) {
+      typename S::vec packed = {};
+#pragma GCC unroll 8
+      for (int i = 0; i < count; ++i) {
+        packed = S::pick(packed, where[i], index[i], load(at[i] + channel * channel_step));
+      }
+      S::store(to, packed);
+    }
+  };
+  if (lanes == S::width) {
+    pack([](const E* p) LEANCORE_LAMBDA_INLINE { return S::load(p); });
+  } else {
+    pack([lanes](const E* p) LEANCORE_LAMBDA_INLINE { return S::load_lanes(p, lanes); });
+  }
+}
+
+template <typename E, typename T = compute_type<E>>
+using PackPicked = void (*)(const Pick<T>*, std::int64_t, const E*, std::int64_t, T*, std::int64_t, std::int64_t);
+
+// By the number of picks - 1.
+template <typename E>
+inline constexpr auto pack_picked_table = []<std::size_t... i>(std::index_sequence<i...>) {
+  return std::array<PackPicked<E>, sizeof...(i)>{pack_picked<E, static_cast<int>(i) + 1>...};
+}(std::make_index_sequence<max_picks>{});
+
+// Several rows at a time while there are as many, then one by one. The last vector of either is stored as a whole one:
+// what follows it in the packed row is the next row, or a place that nothing reads.
+template <typename E, typename T>
+void pack_short_lines(const PackedShape& shape, const Picks<T>& several, const Picks<T>& one, const E* from, T* to,
+                      std::int64_t row_length, std::int64_t channels) {
+  std::int64_t row = 0;
+  for (const Picks<T>* picks : {&several, &one}) {
+    for (; row + picks->rows <= shape.rows; row += picks->rows) {
+      for (const PickedVector<T>* v = picks->begin; v != picks->end; ++v) {
+        pack_picked_table<E>[static_cast<std::size_t>(v->count - 1)](v->picks, picks->lanes, from + row* shape.row_step,
+                                                                     shape.channel_step, to + row* shape.inner + v->to,
+                                                                     row_length, channels);
+      }
+    }
+  }
+}
+
 // Asks for the lines of memory that packing a channel will read. Channels often lie a power of two apart, so that what
 // was fetched into the second-level cache long before has in part been driven out by then.
 template <typename E>
@@ -104,9 +186,15 @@ LEANCORE_INLINE void fetch_channel(const PackedShape& shape, const E* from) {
   };
   if (shape.dense) {
     fetch(from, shape.rows * shape.inner);
-  } else if (0 < shape.step && shape.step <= line) {
+  } else if (shape.lines > 0 && 0 < shape.step && shape.step <= line) {
+    const std::int64_t length = shape.count * shape.step, rest = shape.line_from[shape.lines - 1] - shape.line_from[0];
+    const bool together = 0 <= rest && rest <= (shape.lines - 1) * line;
     for (std::int64_t row = 0; row < shape.rows; ++row, from += shape.row_step) {
-      for (std::int64_t i = 0; i < shape.lines; ++i) fetch(from + shape.line_from[i], shape.count * shape.step);
+      if (together) {
+        fetch(from + shape.line_from[0], rest + length);
+      } else {
+        for (std::int64_t i = 0; i < shape.lines; ++i) fetch(from + shape.line_from[i], length);
+      }
     }
   }
 }

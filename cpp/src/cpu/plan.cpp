@@ -87,10 +87,16 @@ Plan make_plan(const Problem& p, std::int64_t element_size, std::int64_t vector,
     const std::int64_t halo = (before + after) * inner;
     const int walked_axes = std::max(0, axis - 1);
     const int slots = slots_needed(p, axis);
-    const std::int64_t fitting = (std::min(longest, budget / slots - halo)) / inner;
+    // Images of several planes are far more memory than positions; without a halo, few at once lose nothing.
+    const bool images = !weight && axis == 0;
+    const std::int64_t longest_here =
+        images && p.plane_count > 1 ? std::min(longest, std::max<std::int64_t>(inner, 256)) : longest;
+    const std::int64_t fitting = (std::min(longest_here, budget / slots - halo)) / inner;
     if (fitting < 1 && axis < p.dims) continue;
     const std::int64_t most = std::clamp<std::int64_t>(fitting, 1, p.axis_extent(axis));
-    const std::int64_t slices = ceil_div(p.axis_extent(axis), most);
+    std::int64_t slices = ceil_div(p.axis_extent(axis), most);
+    // An odd number of few slices leaves threads without work.
+    if (images && slices > 1 && slices < 16 && slices % 2 == 1) slices *= 2;
     std::int64_t rows = ceil_div(p.axis_extent(axis), slices);
     if (inner == 1) rows = std::min(round_up(rows, vector), p.axis_extent(axis));  // parts of lines end with a vector
     const double this_cost =

@@ -72,6 +72,7 @@ void separate_far_taps(Problem& p) {
   for (GridTap& tap : p.taps) {
     if (-longest_shift <= tap.shift && tap.shift <= longest_shift) continue;
     Plane& plane = p.planes[p.plane_count] = p.planes[tap.plane];
+    plane.axis = tap.axis;
     plane.offset += tap.shift * p.in_steps[tap.axis];
     plane.begin[tap.axis - 1] = tap.begin;
     plane.extents[tap.axis - 1] = tap.end;
@@ -95,7 +96,10 @@ void add_forward_taps(Problem& p, const ConvDesc& d) {
     tap.plane = find_or_add(planes, p.plane_count, tap.axis, residue);
     p.taps[p.phases[0].tap_count++] = tap;
   }
-  for (int i = 0; i < p.plane_count; ++i) set_lattice(planes[i], d, p.planes[i].offset, p.planes[i].extents);
+  for (int i = 0; i < p.plane_count; ++i) {
+    p.planes[i].axis = planes[i].value == 0 ? 0 : planes[i].axis;
+    set_lattice(planes[i], d, p.planes[i].offset, p.planes[i].extents);
+  }
 }
 
 void add_adjoint_taps(Problem& p, const ConvDesc& d) {
@@ -215,6 +219,8 @@ Problem make_problem(Operation operation, const ConvDesc& desc) {
   for (int a = 0; a < d.dims; ++a) {
     p.extents[a] = d.y_extent(a);
     const std::int64_t x_step = d.stride[a] * d.x_strides[a + 2];
+    p.in_extents[a] = adjoint ? d.y_extent(a) : d.extents[a];
+    p.in_strides[a] = adjoint ? d.y_strides[a + 2] : d.x_strides[a + 2];
     p.in_steps[a + 1] = adjoint ? d.y_strides[a + 2] : x_step;
     p.out_steps[a + 1] = adjoint ? x_step : d.y_strides[a + 2];
     p.phases[0].extents[a] = p.extents[a];

@@ -307,6 +307,26 @@ struct Simd {
     }(std::make_integer_sequence<int, static_cast<int>(width)>());
   }
 
+  // `into`, but in the lanes of the mask that lane of v which `index` names.
+  static LEANCORE_INLINE vec pick(vec into, mask where, ints index, vec v) {
+#if defined(LEANCORE_AVX512)
+    if constexpr (sizeof(T) == 4) {
+      return (vec)_mm512_mask_permutexvar_ps((__m512)into, where, (__m512i)index, (__m512)v);
+    } else {
+      return (vec)_mm512_mask_permutexvar_pd((__m512d)into, where, (__m512i)index, (__m512d)v);
+    }
+#else
+#if defined(LEANCORE_AVX2)
+    if constexpr (sizeof(T) == 4) {
+      const vec picked = (vec)_mm256_permutevar8x32_ps((__m256)v, (__m256i)index);
+      return where ? picked : into;
+    }
+#endif
+    for (std::int64_t i = 0; i < width; ++i) into[i] = where[i] ? v[index[i]] : into[i];
+    return into;
+#endif
+  }
+
   // ---- pairs of bf16 in the bits of a lane ----
 
   // The lower or the upper halves, widened.

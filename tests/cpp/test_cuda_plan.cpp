@@ -138,6 +138,8 @@ void check(const cuda::RowsPlan& plan, const ConvDesc& d, const cuda::DeviceFact
   CHECK(plan.launch.grid[0] == d.batch * p.cut.depth * p.cut.strips * p.cut.chunks, "%s", test::describe(d).c_str());
   // Every column of c is one tap, and of volumes the first and the last are the other planes.
   CHECK(plan.volume == (d.dims == 3) && (!plan.volume || tile.takes_volumes), "%s", test::describe(d).c_str());
+  const int threads = plan.volume ? tile.volume_threads : tile.threads;
+  CHECK(plan.launch.block == static_cast<std::uint32_t>(threads), "%s %s", tile.name, test::describe(d).c_str());
   std::vector<std::int64_t> taps;
   if (d.dims == 1) taps.assign(p.c_tap + 1, p.c_tap + 3);
   if (d.dims > 1) taps.assign(p.c_tap, p.c_tap + 4);

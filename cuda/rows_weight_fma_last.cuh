@@ -1,7 +1,8 @@
 // Row-marching backward_weight for fp32 channels-last arrays on the ordinary multipliers.
 //
 // As rows_weight_fma.cuh, but here 16 bytes are 4 channels of a pixel: a thread of a team takes every so many-th four
-// of dy and of x, and goes through a piece of 4 pixels one by one. For dc it takes 4 channels of one of these pixels.
+// of dy and of x, and goes through a piece of 4 pixels one by one. For dc it takes 4 channels of a single pixel, in an
+// order of pixels that keeps banks apart.
 #pragma once
 
 #include "pixels.cuh"
@@ -21,13 +22,13 @@ class RowsWeightFmaLast : public FmaWeightSums<Tile, 4> {
 
  public:
   __device__ RowsWeightFmaLast(const RowsWeightParameters& parameters, unsigned char*, int thread)
-      : Base(parameters, thread) {}
+      : Base(parameters, thread), stencil_pixel(spread(team % 2 * 4 + own / quads) - team % 2 * 4) {}
 
   __device__ __forceinline__ void compute(const RowsUnit& unit, int block, const WeightSlots& at) {
 #pragma unroll 1
     for (int piece = team; piece < Tile::pixels / 4; piece += Tile::teams) {
       if (p.alpha_elements > 0) add_alpha(at, piece * 4);
-      if (own % quads * 4 < stencil) add_stencil(unit, block, at, piece * 4 + own / quads);
+      if (own % quads * 4 < stencil) add_stencil(unit, block, at, piece * 4 + stencil_pixel);
     }
     Base::end_block();
   }
@@ -83,6 +84,9 @@ class RowsWeightFmaLast : public FmaWeightSums<Tile, 4> {
 #pragma unroll
     for (int j = 0; j < 4; ++j) c[j][tap] += dy[j] * x[j];
   }
+
+  static_assert(Tile::teams % 2 == 0);  // the pieces of a team are all even, or all odd
+  int stencil_pixel;                    // of a piece, or of the one beside it
 };
 
 template <typename Tile, int copy_bytes>

@@ -37,8 +37,8 @@ struct Tile {
   const Place* places;                 // of each vector of positions in y
   const std::int64_t* position_place;  // of each position in y
   bool stream;                         // whole vectors past the caches
-  Prefetch* next;
-  std::int64_t next_lines;  // to fetch with every block
+  bool claim;                          // else ask for the lines of y before they are needed
+  Prefetch* next;                      // tile
 };
 
 // What the blocks of one group of output channels share.
@@ -133,12 +133,26 @@ LEANCORE_INLINE void add_taps(Sums<T, rows, block_vectors>& sums, const TapList<
   }
 }
 
+// The lines that a block will write, but for the first, which is the last of the block before.
+template <typename E, int rows>
+LEANCORE_INLINE void claim_block(const Tile<E>& tile, const E* y) {
+  constexpr std::int64_t line = 64 / static_cast<std::int64_t>(sizeof(E));
+  constexpr std::int64_t count = block_vectors * Simd<compute_type<E>>::width;
+#pragma GCC unroll 16
+  for (int r = 0; r < rows; ++r, y += tile.y_channel) {
+#pragma GCC unroll 4
+    for (std::int64_t q = line; q < count; q += line) __builtin_prefetch(y + q, 1, 3);
+    __builtin_prefetch(y + count - 1, 1, 3);
+  }
+}
+
 // The positions [begin, end) of a panel, a block at a time.
 template <typename E, int rows, bool with_stencil>
 void forward_blocks(const Tile<E>& tile, const Panel<compute_type<E>>& panel, std::int64_t begin, std::int64_t end) {
   using T = compute_type<E>;
   using S = Simd<T>;
   for (std::int64_t q = begin; q < end; q += block_vectors * S::width) {
+    if (tile.claim) claim_block<E, rows>(tile, tile.y + panel.first * tile.y_channel + tile.places[q / S::width].first);
     Sums<T, rows, block_vectors> sums;
 #pragma GCC unroll 16
     for (int r = 0; r < rows; ++r) {
@@ -146,12 +160,11 @@ void forward_blocks(const Tile<E>& tile, const Panel<compute_type<E>>& panel, st
       for (int v = 0; v < block_vectors; ++v) sums[r][v] = S::broadcast(panel.bias[r]);
     }
     multiply_add<T, rows, block_vectors>(sums, ByColumns<T, rows>{panel.alpha, rows}, tile.x + q, tile.row_length,
-                                         tile.c_in);
+                                         tile.c_in, [&]() LEANCORE_LAMBDA_INLINE { tile.next->fetch(); });
     if constexpr (with_stencil) {
       add_taps<T, rows>(sums, *tile.taps, tile.x + panel.first * tile.row_length + q, tile.row_length, panel.c, q);
     }
     store_block<E, T, rows>(tile, tile.y + panel.first * tile.y_channel, q, sums);
-    tile.next->fetch(tile.next_lines);
   }
 }
 

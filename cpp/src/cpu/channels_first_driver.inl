@@ -40,7 +40,7 @@ class ChannelsFirst {
     over_lanes([&](const Step& step, const PartialSums<T>& sums) {
       std::int64_t dy_row = 0;
       const T* dy_tile = other_tile(step, dy_row);
-      WeightTile<T> tile{step.x, plan_.row_length, dy_tile, dy_row, step.positions, sums, {}, {}};
+      WeightTile<T> tile{step.x, plan_.row_length, dy_tile, dy_row, step.positions, sums, {}};
       if (dalpha) add_dalpha_tile(tile, step, p_.c_out, p_.c_in);
       if (dc) {
         add_dc(sums, dy_tile, dy_row, step.x, plan_.row_length, step.positions, step.taps[0], p_.diagonal(),
@@ -59,7 +59,7 @@ class ChannelsFirst {
       out_tile(step);
       std::int64_t x_row = 0;
       const T* x_tile = other_tile(step, x_row);
-      WeightTile<T> tile{x_tile, x_row, step.x, plan_.row_length, step.positions, sums, {}, {}};
+      WeightTile<T> tile{x_tile, x_row, step.x, plan_.row_length, step.positions, sums, {}};
       if (dalpha) add_dalpha_tile(tile, step, p_.c_in, p_.c_out);
       if (dc) {
         add_dc(sums, x_tile, x_row, step.x, plan_.row_length, step.positions, step.taps[0], p_.diagonal(), p_.columns(),
@@ -281,6 +281,7 @@ class ChannelsFirst {
     stream_ = may_stream(p_, out) && aligned(p_.out_channel) && aligned(plan_.rows * p_.out_steps[plan_.slice_axis]);
     for (int axis = 0; axis < plan_.slice_axis; ++axis) stream_ = stream_ && aligned(p_.out_steps[axis]);
     for (std::int64_t v = 0; v < plan_.run / S::width; ++v) stream_ = stream_ && aligned(places(0)[v].first);
+    claim_ = !stream_ && is_large(p_, out);
   }
 
   // ---- the walk over tiles ----
@@ -561,7 +562,9 @@ class ChannelsFirst {
     for (int outer = 0; outer < plan_.slice_axis; ++outer) offset += step.at[outer] * p_.out_steps[outer];
     for (int i = 0; i < p_.phase_count; ++i) {
       const Phase& phase = p_.phases[i];
+      Prefetch next = step.next;
       Tile<E> tile;
+      tile.next = &next;
       tile.positions = step.positions;
       bool exists = true;
       for (int axis = 1; axis <= plan_.slice_axis; ++axis) {
@@ -581,19 +584,19 @@ class ChannelsFirst {
       tile.places = places(i);
       tile.position_place = position_places(i);
       tile.stream = stream_;
-      compute(tile, phase.full, step.next);
+      tile.claim = claim_;
+      compute(tile, phase.full);
     }
   }
 
-  void compute(Tile<E>& tile, bool full, Prefetch next) {
+  void compute(const Tile<E>& tile, bool full) {
     // Either a stretch of positions or the weights stay in the first-level cache while the other passes by.
     constexpr std::int64_t block = block_vectors * S::width, size = sizeof(T);
     const std::int64_t held = 16 * 1024 / (p_.c_in * size) / block * block;
     const bool hold_positions = p_.c_in * block * size <= 24 * 1024 && p_.c_in * p_.c_out * size <= 512 * 1024;
     const std::int64_t stretch = hold_positions ? std::max(block, held) : tile.positions;
     const std::int64_t blocks = (tile.positions + block - 1) / block * ((p_.c_out + block_rows - 1) / block_rows);
-    tile.next = &next;
-    tile.next_lines = 3 * next.lines() / (2 * blocks) + 1;  // all fetched well before the tile is done
+    tile.next->spread(blocks * turns_of(p_.c_in) * 2 / 3);  // all fetched well before the tile is done
     for (std::int64_t begin = 0; begin < tile.positions; begin += stretch) {
       const std::int64_t end = std::min(tile.positions, begin + stretch);
       over_panels([&](std::int64_t first, std::int64_t rows, bool stencil) {
@@ -632,10 +635,10 @@ class ChannelsFirst {
 
   void add_dalpha_tile(WeightTile<T>& tile, const Step& step, std::int64_t rows, std::int64_t columns) const {
     Prefetch next[] = {work_ == Work::weight ? step.next : Prefetch(), step.next_other};
-    const std::int64_t blocks = std::max<std::int64_t>(1, rows * columns / (weight_rows * weight_columns));
+    const std::int64_t blocks = rows * columns / (weight_rows * weight_columns);
     for (int side = 0; side < 2; ++side) {
+      next[side].spread(blocks * turns_of(step.positions / S::width));
       tile.next[side] = &next[side];
-      tile.next_lines[side] = next[side].lines() / blocks + 1;
     }
     add_dalpha(tile, rows, columns, tile.sums.base);
   }
@@ -658,18 +661,27 @@ class ChannelsFirst {
   // dalpha has `rows` rows: channels of dy, each of `columns` channels of x.
   void finish_weights(E* dalpha, E* dc, std::int64_t rows, std::int64_t columns) {
     const WeightStrides to = weight_strides(d_, work_ == Work::both);
-    // One row of dalpha a unit, then all of dc.
-    parallel_for(rows + 1, plan_.lanes > 1 ? threads_ : 1, [&](std::int64_t unit, int) {
-      const bool of_dc = unit == rows;
-      E* target = of_dc ? dc : dalpha;
-      if (target == nullptr) return;
-      const std::int64_t count = of_dc ? p_.diagonal() * p_.columns() : columns;
-      T* base = partial_ + unit * columns;
-      sum_lanes(base, count, plan_.lanes, partial_size_, lost_);
-      for (std::int64_t i = 0; i < count; ++i) {
-        const std::int64_t offset =
-            of_dc ? i / p_.columns() * to.dc[0] + i % p_.columns() * to.dc[1] : unit * to.dalpha[0] + i * to.dalpha[1];
-        target[offset] = static_cast<E>(base[i]);
+    const DalphaBlocks<T> blocks(rows, columns);
+    const auto add_lanes = [&](std::int64_t first, std::int64_t count) {
+      sum_lanes(partial_ + first, count, plan_.lanes, partial_size_, lost_);
+    };
+    // A group of rows of dalpha a unit, then all of dc.
+    parallel_for(blocks.rows.parts + 1, plan_.lanes > 1 ? threads_ : 1, [&](std::int64_t unit, int) {
+      if (unit < blocks.rows.parts && dalpha != nullptr) {
+        const std::int64_t height = blocks.rows.size(unit);
+        add_lanes(blocks.begin(unit, 0), height * columns);
+        E* target = dalpha + blocks.rows.first(unit) * to.dalpha[0];
+        for (std::int64_t r = 0; r < height; ++r, target += to.dalpha[0]) {
+          for (std::int64_t k = 0; k < columns; ++k) {
+            target[k * to.dalpha[1]] = static_cast<E>(partial_[blocks.at(unit, r, k)]);
+          }
+        }
+      } else if (unit == blocks.rows.parts && dc != nullptr) {
+        const T* sums = partial_ + rows * columns;
+        add_lanes(rows * columns, p_.diagonal() * p_.columns());
+        for (std::int64_t j = 0; j < p_.diagonal(); ++j) {
+          for (int k = 0; k < p_.columns(); ++k) dc[j * to.dc[0] + k * to.dc[1]] = static_cast<E>(*sums++);
+        }
       }
     });
   }
@@ -689,7 +701,7 @@ class ChannelsFirst {
   const E* in_ = nullptr;
   const E* other_ = nullptr;
   E* out_ = nullptr;
-  bool stream_ = false;
+  bool stream_ = false, claim_ = false;
 
   T* alpha_ = nullptr;                 // by panels of output channels, each [c_in][rows]
   T* c_ = nullptr;                     // [diagonal][columns]

@@ -28,6 +28,7 @@ struct ChannelPanel {
   const GridTap* taps;
   int tap_count;
   bool stream;
+  Prefetch* next;  // unit
 };
 
 template <typename E, int rows, int vectors, bool with_stencil>
@@ -43,7 +44,8 @@ void position_block(const Group<E>& group, const ChannelPanel<E>& panel) {
 #pragma GCC unroll 16
     for (int r = 0; r < rows; ++r) sums[r][v] = bias;
   }
-  multiply_add<T, rows, vectors>(sums, ByRows<T, rows>(group.x, group.x_step), panel.alpha, width, panel.c_in);
+  multiply_add<T, rows, vectors>(sums, ByRows<T, rows>(group.x, group.x_step), panel.alpha, width, panel.c_in,
+                                 [&]() LEANCORE_LAMBDA_INLINE { panel.next->fetch(); });
   if constexpr (with_stencil) {
     for (int t = 0; t < panel.tap_count; ++t) {
       const GridTap& tap = panel.taps[t];
@@ -92,13 +94,26 @@ static_assert(block_vectors == 2);
 
 // ---- weight gradients ----
 
+// The two sides of the unit that comes next.
+struct Ahead {
+  Prefetch sides[2];
+
+  void spread(std::int64_t turns) {
+    for (Prefetch& side : sides) side.spread(turns);
+  }
+  LEANCORE_INLINE void fetch() {
+    for (Prefetch& side : sides) side.fetch();
+  }
+};
+
 // dalpha[r][vectors] (+)= sum over positions of dy[position][r] x[position][vectors]
 template <typename T, int rows, int vectors>
 void weight_panel(const T* dy, std::int64_t dy_step, const T* x, std::int64_t x_step, std::int64_t positions,
-                  const PartialSums<T>& partial, T* dalpha, std::int64_t dalpha_row) {
+                  const PartialSums<T>& partial, T* dalpha, std::int64_t dalpha_row, Ahead& ahead) {
   using S = Simd<T>;
   Sums<T, rows, vectors> sums = {};
-  multiply_add<T, rows, vectors>(sums, ByColumns<T, rows>{dy, dy_step}, x, x_step, positions);
+  multiply_add<T, rows, vectors>(sums, ByColumns<T, rows>{dy, dy_step}, x, x_step, positions,
+                                 [&]() LEANCORE_LAMBDA_INLINE { ahead.fetch(); });
 #pragma GCC unroll 16
   for (int r = 0; r < rows; ++r) {
 #pragma GCC unroll 4
@@ -108,7 +123,7 @@ void weight_panel(const T* dy, std::int64_t dy_step, const T* x, std::int64_t x_
 
 template <typename T>
 using WeightPanel = void (*)(const T*, std::int64_t, const T*, std::int64_t, std::int64_t, const PartialSums<T>&, T*,
-                             std::int64_t);
+                             std::int64_t, Ahead&);
 
 template <typename T>
 inline constexpr std::array<std::array<WeightPanel<T>, block_rows>, block_vectors> weight_panels = {

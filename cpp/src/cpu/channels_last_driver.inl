@@ -275,7 +275,7 @@ class ChannelsLast {
       const Phase& phase = p_.phases[i];
       const std::int64_t count = make_groups(phase, span, thread, groups);
       if (count == 0) continue;
-      const std::int64_t lines = next.lines() / (count * panel_count()) + 1;  // with every block
+      next.spread(count * panel_count() * turns_of(p_.c_in));
       const T* alpha = alpha_;
       const T* c = c_;
       const T* bias = bias_;
@@ -291,7 +291,8 @@ class ChannelsLast {
                                     out_ + phase.offset,
                                     p_.taps_of(phase),
                                     phase.tap_count,
-                                    stream_};
+                                    stream_,
+                                    &next};
         alpha += p_.c_in * width;
         if (stencil) c += p_.columns() * width;
         bias += width;
@@ -300,7 +301,6 @@ class ChannelsLast {
         const auto& blocks = table[static_cast<std::size_t>(vectors - 1)];
         for (std::int64_t g = 0; g < count; ++g) {
           blocks[static_cast<std::size_t>(groups[g].rows - 1)](groups[g], panel);
-          next.fetch(lines);
         }
       });
     }
@@ -441,7 +441,8 @@ class ChannelsLast {
     const std::int64_t pieces = (span.last - span.first + lines - 1) / lines * cuts.parts;
     const std::int64_t blocks =
         pieces * ((dalpha_rows_ + block_rows - 1) / block_rows) * ((dalpha_row_ / S::width + 1) / 2);
-    Ahead ahead{{next, next_other}, {next.lines() / blocks + 1, next_other.lines() / blocks + 1}};
+    Ahead ahead{{next, next_other}};
+    ahead.spread(blocks * turns_of(std::min(lines, span.last - span.first) * cuts.size(0)));
     for (std::int64_t line = span.first; line < span.last; line += lines) {
       for (std::int64_t cut = 0; cut < cuts.parts; ++cut) {
         const std::int64_t begin = span.begin + cuts.first(cut);
@@ -452,15 +453,6 @@ class ChannelsLast {
       }
     }
   }
-
-  // What comes next, and how much of it to fetch with every block.
-  struct Ahead {
-    Prefetch sides[2];
-    std::int64_t lines[2];
-    void fetch() {
-      for (int side = 0; side < 2; ++side) sides[side].fetch(lines[side]);
-    }
-  };
 
   void add_dalpha(const Side& dy_side, const Side& x_side, const Span& span, int thread, const PartialSums<T>& sums,
                   Ahead& ahead) {
@@ -474,8 +466,7 @@ class ChannelsLast {
       for (std::int64_t part = 0; part < rows.parts; ++part) {
         const std::int64_t o = rows.first(part);
         weight_panels<T>[static_cast<std::size_t>(vectors - 1)][static_cast<std::size_t>(rows.size(part) - 1)](
-            dy + o, dy_step, x + i, x_step, positions, sums, sums.base + o* dalpha_row_ + i, dalpha_row_);
-        ahead.fetch();
+            dy + o, dy_step, x + i, x_step, positions, sums, sums.base + o* dalpha_row_ + i, dalpha_row_, ahead);
       }
       i += vectors * S::width;
     }

@@ -45,8 +45,7 @@ template <typename T, int rows, int vectors>
 using Sums = typename Simd<T>::vec[rows][vectors];
 
 template <typename T, int rows, int vectors, typename A>
-LEANCORE_INLINE void multiply_add(Sums<T, rows, vectors>& sums, A a, const T* b, std::int64_t b_step,
-                                  std::int64_t count) {
+LEANCORE_INLINE A multiply_add(Sums<T, rows, vectors>& sums, A a, const T* b, std::int64_t b_step, std::int64_t count) {
   using S = Simd<T>;
   for (std::int64_t k = 0; k < count; ++k, a.next(), b += b_step) {
     typename S::vec right[vectors];
@@ -58,6 +57,23 @@ LEANCORE_INLINE void multiply_add(Sums<T, rows, vectors>& sums, A a, const T* b,
 #pragma GCC unroll 4
       for (int v = 0; v < vectors; ++v) sums[r][v] += left * right[v];
     }
+  }
+  return a;
+}
+
+// A turn of fetching comes with so many steps of an inner loop.
+inline constexpr std::int64_t steps_per_turn = 8;
+constexpr std::int64_t turns_of(std::int64_t steps) {
+  return (steps + steps_per_turn - 1) / steps_per_turn;
+}
+
+// The same, with fetch() at every turn.
+template <typename T, int rows, int vectors, typename A, typename Fetch>
+LEANCORE_INLINE void multiply_add(Sums<T, rows, vectors>& sums, A a, const T* b, std::int64_t b_step,
+                                  std::int64_t count, Fetch fetch) {
+  for (; count > 0; count -= steps_per_turn, b += steps_per_turn * b_step) {
+    a = multiply_add<T, rows, vectors>(sums, a, b, b_step, std::min(count, steps_per_turn));
+    fetch();
   }
 }
 

@@ -40,14 +40,16 @@ int slots_needed(const Problem& p, int slice_axis) {
 }
 
 // Work per position in units of a vector multiply-add, for choosing among ways to cut; only the order matters.
-double cost(const Problem& p, std::int64_t run, std::int64_t halo, int walked_axes, std::int64_t vector) {
+double cost(const Problem& p, std::int64_t run, std::int64_t halo, int walked_axes, std::int64_t vector, bool weight) {
   const double pixels = static_cast<double>(run), c_in = static_cast<double>(p.c_in);
   const double packed =
       c_in * (pixels + static_cast<double>(halo)) / pixels * (walked_axes > 1 ? 2.0 * walked_axes - 1.0 : 1.0);
+  // Once per tile alpha is read, or every sum of dalpha is added up across its vector and to those of other tiles.
+  const double per_weight = weight ? 4.0 : 0.3;
   const double weights = c_in * static_cast<double>(p.c_out) / pixels;
   const double filled = static_cast<double>(round_up(run, 2 * vector)) / pixels;
   const double products = (c_in + p.columns()) * static_cast<double>(p.c_out) / static_cast<double>(vector);
-  return 0.8 * packed + 0.3 * weights + filled * products;
+  return 0.8 * packed + per_weight * weights + filled * products;
 }
 
 }  // namespace
@@ -86,8 +88,9 @@ Plan make_plan(const Problem& p, std::int64_t element_size, std::int64_t vector,
     if (fitting < 1 && axis < p.dims) continue;
     const std::int64_t most = std::clamp<std::int64_t>(fitting, 1, p.axis_extent(axis));
     const std::int64_t slices = ceil_div(p.axis_extent(axis), most);
-    const std::int64_t rows = ceil_div(p.axis_extent(axis), slices);
-    const double this_cost = cost(p, rows * inner, slices == 1 ? 0 : halo, walked_axes, vector);
+    std::int64_t rows = ceil_div(p.axis_extent(axis), slices);
+    if (inner == 1) rows = std::min(round_up(rows, vector), p.axis_extent(axis));  // parts of lines end with a vector
+    const double this_cost = cost(p, rows * inner, slices == 1 ? 0 : halo, walked_axes, vector, weight);
     if (this_cost >= best_cost) continue;
     best_cost = this_cost;
     best.slice_axis = axis;

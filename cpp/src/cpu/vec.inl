@@ -288,10 +288,7 @@ struct Simd {
   static LEANCORE_INLINE four sum_four(vec v0, vec v1, vec v2, vec v3) {
     four sums;
     if constexpr (width == 16) {
-      const vec v01 = halves_added<0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23>(v0, v1);
-      const vec v23 = halves_added<0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23>(v2, v3);
-      vec all = __builtin_shufflevector(v01, v23, 0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27) +
-                __builtin_shufflevector(v01, v23, 4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30, 31);
+      vec all = quarters_added(v0, v1, v2, v3);
       all += __builtin_shufflevector(all, all, 2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13);
       all += __builtin_shufflevector(all, all, 1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14);
       sums = __builtin_shufflevector(all, all, 0, 4, 8, 12);
@@ -312,12 +309,43 @@ struct Simd {
     return sums;
   }
 
+  // The same of four rows of four: [column][row].
+  typedef T sixteen __attribute__((vector_size(16 * sizeof(T))));
+  static LEANCORE_INLINE sixteen sum_sixteen(const vec (&r0)[4], const vec (&r1)[4], const vec (&r2)[4],
+                                             const vec (&r3)[4])
+    requires(width == 16)
+  {
+    const auto pairs_added = []<int... lane>(std::integer_sequence<int, lane...>, vec a, vec b) LEANCORE_LAMBDA_INLINE {
+      return __builtin_shufflevector(a, b, (lane / 4 * 4 + lane % 4 / 2 + lane % 2 * 16)...) +
+             __builtin_shufflevector(a, b, (lane / 4 * 4 + lane % 4 / 2 + lane % 2 * 16 + 2)...);
+    };
+    const auto fours_added = []<int... lane>(std::integer_sequence<int, lane...>, vec a, vec b) LEANCORE_LAMBDA_INLINE {
+      return __builtin_shufflevector(a, b, (lane / 4 * 4 + lane % 2 + lane % 4 / 2 * 16)...) +
+             __builtin_shufflevector(a, b, (lane / 4 * 4 + lane % 2 + lane % 4 / 2 * 16 + 2)...);
+    };
+    constexpr auto lanes = std::make_integer_sequence<int, 16>();
+    return fours_added(
+        lanes,
+        pairs_added(lanes, quarters_added(r0[0], r0[1], r0[2], r0[3]), quarters_added(r1[0], r1[1], r1[2], r1[3])),
+        pairs_added(lanes, quarters_added(r2[0], r2[1], r2[2], r2[3]), quarters_added(r3[0], r3[1], r3[2], r3[3])));
+  }
+
  private:
   // The lower halves of two vectors plus their upper halves.
   template <int... lower>
   static LEANCORE_INLINE vec halves_added(vec a, vec b) {
     return __builtin_shufflevector(a, b, lower...) +
            __builtin_shufflevector(a, b, (lower + static_cast<int>(width) / 2)...);
+  }
+
+  // Quarter k of the result: the four quarters of vector k, added.
+  static LEANCORE_INLINE vec quarters_added(vec v0, vec v1, vec v2, vec v3)
+    requires(width == 16)
+  {
+    const vec v01 = halves_added<0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23>(v0, v1);
+    const vec v23 = halves_added<0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23>(v2, v3);
+    return __builtin_shufflevector(v01, v23, 0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27) +
+           __builtin_shufflevector(v01, v23, 4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30, 31);
   }
 
   static LEANCORE_INLINE ints broadcast_int(std::int32_t value) { return value - ints{}; }

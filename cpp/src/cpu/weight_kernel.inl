@@ -13,34 +13,63 @@ struct WeightTile {
   std::int64_t dy_row_length;
   std::int64_t positions;
   PartialSums<T> sums;
-  Prefetch* next[2];           // the two sides of the tile that comes next
-  std::int64_t next_lines[2];  // to fetch with every block
+  Prefetch* next[2];  // the two sides of the tile that comes next
 
   LEANCORE_INLINE void fetch() const {
-    for (int side = 0; side < 2; ++side) next[side]->fetch(next_lines[side]);
+    for (Prefetch* side : next) side->fetch();
   }
 };
 
-// dalpha[r][k] (+)= sum over positions of dy[row + r] x[column + k]
+// Partial sums of dalpha lie by blocks, as they come out of the sums across vectors: groups of rows one after the
+// other, in each the blocks of weight_columns columns, and in a block as `place` says.
+template <typename T>
+struct DalphaBlocks {
+  Split rows;
+  std::int64_t columns;
+
+  DalphaBlocks(std::int64_t all_rows, std::int64_t all_columns) : rows(all_rows, weight_rows), columns(all_columns) {}
+  [[nodiscard]] std::int64_t width(std::int64_t column) const {
+    return std::min<std::int64_t>(weight_columns, columns - column);
+  }
+  // Of a block, by its group of rows and its first column.
+  [[nodiscard]] std::int64_t begin(std::int64_t group, std::int64_t column) const {
+    return rows.first(group) * columns + rows.size(group) * column;
+  }
+  [[nodiscard]] std::int64_t at(std::int64_t group, std::int64_t row, std::int64_t column) const {
+    const std::int64_t first = column / weight_columns * weight_columns;
+    return begin(group, first) + place(rows.size(group), width(first), row, column - first);
+  }
+  // Four rows of sixteen lanes are summed together, and come out column by column.
+  static constexpr bool four_rows = Simd<T>::width == 16;
+  static constexpr std::int64_t place(std::int64_t row_count, std::int64_t column_count, std::int64_t row,
+                                      std::int64_t column) {
+    const std::int64_t first = four_rows && column_count == weight_columns ? row / 4 * 4 : row_count;
+    return first + 4 <= row_count ? first * column_count + column * 4 + row - first : row * column_count + column;
+  }
+};
+
+// dalpha[r][k] (+)= sum over positions of dy[row + r] x[column + k], one block
 template <typename T, int rows, int columns>
-void weight_block(const WeightTile<T>& tile, std::int64_t row, std::int64_t column, T* dalpha,
-                  std::int64_t dalpha_row) {
+void weight_block(const WeightTile<T>& tile, std::int64_t row, std::int64_t column, T* dalpha) {
   using S = Simd<T>;
   using vec = typename S::vec;
   vec sums[rows][columns] = {};
   const T* dy = tile.dy + row * tile.dy_row_length;
   const T* x = tile.x + column * tile.x_row_length;
   const std::int64_t full = tile.positions - tile.positions % S::width;
-  for (std::int64_t q = 0; q < full; q += S::width) {
-    vec left[rows];
+  for (std::int64_t q = 0; q < full;) {
+    for (const std::int64_t end = std::min(full, q + steps_per_turn * S::width); q < end; q += S::width) {
+      vec left[rows];
 #pragma GCC unroll 16
-    for (int r = 0; r < rows; ++r) left[r] = S::load(dy + r * tile.dy_row_length + q);
+      for (int r = 0; r < rows; ++r) left[r] = S::load(dy + r * tile.dy_row_length + q);
 #pragma GCC unroll 16
-    for (int k = 0; k < columns; ++k) {
-      const vec right = S::load(x + k * tile.x_row_length + q);
+      for (int k = 0; k < columns; ++k) {
+        const vec right = S::load(x + k * tile.x_row_length + q);
 #pragma GCC unroll 16
-      for (int r = 0; r < rows; ++r) sums[r][k] += left[r] * right;
+        for (int r = 0; r < rows; ++r) sums[r][k] += left[r] * right;
+      }
     }
+    tile.fetch();
   }
   if (full < tile.positions) {
     const auto exists = S::first_lanes(tile.positions - full);
@@ -53,9 +82,13 @@ void weight_block(const WeightTile<T>& tile, std::int64_t row, std::int64_t colu
       }
     }
   }
+  constexpr int together = DalphaBlocks<T>::four_rows && columns == 4 ? rows / 4 * 4 : 0;
+  if constexpr (together == 4) {
+    tile.sums.add(dalpha, S::sum_sixteen(sums[0], sums[1], sums[2], sums[3]));
+  }
 #pragma GCC unroll 16
-  for (int r = 0; r < rows; ++r) {
-    T* target = dalpha + (row + r) * dalpha_row + column;
+  for (int r = together; r < rows; ++r) {
+    T* target = dalpha + r * columns;
     if constexpr (columns == 4) {
       tile.sums.add(target, S::sum_four(sums[r][0], sums[r][1], sums[r][2], sums[r][3]));
     } else {
@@ -66,7 +99,7 @@ void weight_block(const WeightTile<T>& tile, std::int64_t row, std::int64_t colu
 }
 
 template <typename T>
-using WeightBlock = void (*)(const WeightTile<T>&, std::int64_t, std::int64_t, T*, std::int64_t);
+using WeightBlock = void (*)(const WeightTile<T>&, std::int64_t, std::int64_t, T*);
 
 // By rows and columns, from 1: [(rows - 1) * weight_columns + columns - 1].
 template <typename T>
@@ -81,15 +114,13 @@ void add_dalpha(const WeightTile<T>& tile, std::int64_t c_out, std::int64_t c_in
   // As many channels of x as stay in half of the first-level cache while all of dy passes by.
   const std::int64_t bytes_per_row = tile.positions * static_cast<std::int64_t>(sizeof(T));
   const std::int64_t held = std::max<std::int64_t>(1, 16 * 1024 / bytes_per_row / weight_columns) * weight_columns;
-  const Split row_split(c_out, weight_rows);
+  const DalphaBlocks<T> blocks(c_out, c_in);
   for (std::int64_t begin = 0; begin < c_in; begin += held) {
-    const Split column_split(std::min(held, c_in - begin), weight_columns);
-    for (std::int64_t i = 0; i < row_split.parts; ++i) {
-      for (std::int64_t j = 0; j < column_split.parts; ++j) {
-        const std::int64_t block = (row_split.size(i) - 1) * weight_columns + column_split.size(j) - 1;
-        weight_blocks<T>[static_cast<std::size_t>(block)](tile, row_split.first(i), begin + column_split.first(j),
-                                                          dalpha, c_in);
-        tile.fetch();
+    for (std::int64_t i = 0; i < blocks.rows.parts; ++i) {
+      for (std::int64_t column = begin; column < std::min(begin + held, c_in); column += weight_columns) {
+        const std::int64_t block = (blocks.rows.size(i) - 1) * weight_columns + blocks.width(column) - 1;
+        weight_blocks<T>[static_cast<std::size_t>(block)](tile, blocks.rows.first(i), column,
+                                                          dalpha + blocks.begin(i, column));
       }
     }
   }

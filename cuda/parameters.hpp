@@ -96,15 +96,15 @@ struct RowsParameters {
   std::int64_t c_plane[2] = {};  // front, back: of volumes
 };
 
-// Partial sums of dalpha and dc. A unit of work is a strip and a chunk of one image; thread block s of the first grid
-// axis takes units_per_split units from s * units_per_split on and writes the s-th partial result, in the layout that
-// `reduce` expects; the others are blocks of output and of input channels.
+// Partial sums of dalpha and dc. A unit of work is a strip and a chunk of one image, or plane of a volume; thread block
+// s of the first grid axis takes units_per_split units from s * units_per_split on and writes the s-th partial result,
+// in the layout that `reduce` expects; the others are blocks of output and of input channels.
 struct RowsWeightParameters {
   RowsCut cut;
   RowsSide x, dy;
   float* partials = nullptr;
   std::int32_t stencil_channels = 0;  // none where dc is not wanted
-  std::int32_t taps = 0;              // columns of dc: 4, or 2 of images of one row
+  std::int32_t taps = 0;              // columns of dc: 4, or 2 of images of one row, or 6 of volumes
   std::int32_t units = 0, units_per_split = 0;
   std::int64_t alpha_elements = 0;  // none where dalpha is not wanted
   std::int64_t elements = 0;        // of a partial result: dalpha, then dc

@@ -555,6 +555,7 @@ std::optional<RowsWeightPlan> plan_rows_weight(int tile_index, const RowsProblem
   const WeightTileFacts& tile = weight_tiles[tile_index];
   RowsWeightPlan weight;
   weight.tile = tile_index;
+  weight.volume = d.dims == 3;
   weight.copy_bytes = problem.copy_bytes();
   ReduceParameters& r = weight.reduce;
   set_reduction(d, want_alpha, want_c, r, weight.reduction);
@@ -570,8 +571,8 @@ std::optional<RowsWeightPlan> plan_rows_weight(int tile_index, const RowsProblem
   if (r.elements == 0 || r.elements > most_sums) return {};
 
   const std::int64_t units_per_image = std::int64_t{p.cut.strips} * p.cut.chunks;
-  if (d.batch > narrow_limit / units_per_image) return {};
-  const std::int64_t units = d.batch * units_per_image;
+  if (images(d) > narrow_limit / units_per_image) return {};
+  const std::int64_t units = images(d) * units_per_image;
   const std::int64_t units_per_split = std::max(std::max<std::int64_t>(1, blocks_per_split / p.cut.blocks_per_chunk),
                                                 ceil_div(units, most_sums / r.elements));
   if (units_per_split * p.cut.blocks_per_chunk > tile.most_blocks) return {};
@@ -592,7 +593,7 @@ std::optional<RowsWeightPlan> plan_rows_weight(int tile_index, const RowsProblem
 // memory of these tiles. Of more channels than the largest tile has, several thread blocks take a part each.
 std::optional<RowsWeightPlan> choose_rows_weight(ConvDesc d, const Arguments& a, bool want_alpha, bool want_c) {
   const Shapes shapes(d);
-  const std::optional<RowsProblem> problem = rows_problem(d, a.x, a.dy);
+  const std::optional<RowsProblem> problem = rows_problem(d, a.x, a.dy, 3);
   if (!problem) return {};
   int tile = -1;
   for (int i = 0; i < static_cast<int>(std::size(weight_tiles)); ++i) {
@@ -665,7 +666,7 @@ std::optional<RowsPlan> plan_tile(int tile, Operation operation, const ConvDesc&
 std::optional<RowsWeightPlan> plan_weight_tile(int tile, const ConvDesc& desc, const Arguments& a) {
   ConvDesc d = with_short_steps(desc);
   const Shapes shapes(d);
-  const std::optional<RowsProblem> problem = rows_problem(d, a.x, a.dy);
+  const std::optional<RowsProblem> problem = rows_problem(d, a.x, a.dy, 3);
   return problem && takes(weight_tiles[tile], *problem, d.dtype)
              ? plan_rows_weight(tile, *problem, d, a.dalpha != nullptr, a.dc != nullptr)
              : std::nullopt;

@@ -69,6 +69,7 @@ struct DeepPlan {
 struct RowsWeightPlan {
   int tile = 0;  // its row in weight_tiles
   int copy_bytes = 0;
+  bool volume = false;  // the instance for volumes
   LaunchShape launch, reduction;
   RowsWeightParameters parameters;  // without the pointers
   ReduceParameters reduce;

@@ -178,6 +178,17 @@ __device__ __forceinline__ float load_pixel(const unsigned char* from) {
   return *reinterpret_cast<const float*>(from);
 }
 
+// A piece, of which `pixels` exist, from global memory in reads of `bytes`; the others are zeros.
+template <int bytes>
+__device__ __forceinline__ float4 load_global_quad(const float* from, int pixels) {
+  if constexpr (bytes == 16) {
+    return pixels > 0 ? *reinterpret_cast<const float4*>(from) : float4{};
+  } else {
+    return make_float4(pixels > 0 ? from[0] : 0.0f, pixels > 1 ? from[1] : 0.0f, pixels > 2 ? from[2] : 0.0f,
+                       pixels > 3 ? from[3] : 0.0f);
+  }
+}
+
 // The taps of a thread block's output channels to shared memory; channels without a stencil get zeros.
 template <int output_stride, int tap_stride, int outputs, int threads>
 __device__ __forceinline__ void load_taps(float* c, const RowsParameters& p, int first_output, int thread) {
@@ -216,6 +227,23 @@ __device__ __forceinline__ void add_stencil(float (&sum)[4], const float4& taps,
                                             bool has_below, int column, int width) {
   add_stencil<copy_bytes>(sum, taps, current, current - 4, current + 16, above, has_above, below, has_below, column,
                           width);
+}
+
+// A piece of the plane before or after, from global memory; what is not in the volume or the chunk is zero.
+template <int copy_bytes>
+__device__ __forceinline__ float4 load_plane(const RowsParameters& p, const RowsUnit& unit, int plane, int channel,
+                                             int row, int column) {
+  const bool exists = row < unit.last_row && unit.has_plane(p.cut, plane);
+  const float* from = static_cast<const float*>(p.in.data) + unit.offset(p.in) +
+                      (plane == 0 ? -p.in.plane : p.in.plane) + channel * p.in.channel +
+                      (exists ? row * p.in.row + column : 0);
+  return load_global_quad<copy_bytes>(from, exists ? p.cut.width - column : 0);
+}
+__device__ __forceinline__ void add_product(float tap, const float4& x, float (&sum)[4]) {
+  sum[0] += tap * x.x;
+  sum[1] += tap * x.y;
+  sum[2] += tap * x.z;
+  sum[3] += tap * x.w;
 }
 
 // Writes a piece, of which so many pixels exist.

@@ -10,29 +10,6 @@
 
 namespace leancore::detail::cuda {
 
-// A piece of the plane before or after, from global memory; what is not in the volume or the chunk is zero.
-template <int copy_bytes>
-__device__ __forceinline__ float4 load_plane(const RowsParameters& p, const RowsUnit& unit, int plane, int channel,
-                                             int row, int column) {
-  const bool exists = row < unit.last_row && unit.has_plane(p.cut, plane);
-  const int pixels = exists ? p.cut.width - column : 0;
-  const float* from = static_cast<const float*>(p.in.data) + unit.offset(p.in) +
-                      (plane == 0 ? -p.in.plane : p.in.plane) + channel * p.in.channel +
-                      (exists ? row * p.in.row + column : 0);
-  if constexpr (copy_bytes == 16) {
-    return pixels > 0 ? *reinterpret_cast<const float4*>(from) : float4{};
-  } else {
-    return make_float4(pixels > 0 ? from[0] : 0.0f, pixels > 1 ? from[1] : 0.0f, pixels > 2 ? from[2] : 0.0f,
-                       pixels > 3 ? from[3] : 0.0f);
-  }
-}
-__device__ __forceinline__ void add_product(float tap, const float4& x, float (&sum)[4]) {
-  sum[0] += tap * x.x;
-  sum[1] += tap * x.y;
-  sum[2] += tap * x.z;
-  sum[3] += tap * x.w;
-}
-
 template <typename Tile, int copy_bytes>
 __global__ void __launch_bounds__(Tile::threads, 1) rows_fma(const RowsParameters p) {
   using Ring = typename Tile::Ring;

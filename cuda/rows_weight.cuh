@@ -11,27 +11,31 @@
 // is free, so for dc a lane takes 16 bytes, 8 pixels, of one channel for two products; row and column g are channel
 // spread(g), which keeps banks apart.
 //
+// Of volumes there is a third such product of two taps, those to the planes before and after. Its dy is read from
+// global memory while the products of dalpha are taken; of a plane that there is not it is zero.
+//
 #pragma once
 
 #include "rows_weight_units.cuh"
 
 namespace leancore::detail::cuda {
 
-// The sums of a thread of a warp: those of its products.
-template <typename Tile_>
+// The sums of a thread of a warp: those of its products; `with_planes`: of the taps to other planes, too.
+template <typename Tile_, bool with_planes>
 class TensorWeightSums {
  public:
   using Tile = Tile_;
 
   // Adds up the warps that share the pixels.
   __device__ void add_shares(unsigned char* shared, int thread) {
-    cuda::add_shares<Tile::warps_across, 32 * Tile::channel_warps, Tile::sums>(shared, thread,
-                                                                               [&](auto visit) { over_sums(visit); });
+    constexpr int sums = Tile::sums + (with_planes ? Tile::plane_sums : 0);
+    cuda::add_shares<Tile::warps_across, 32 * Tile::channel_warps, sums>(shared, thread,
+                                                                         [&](auto visit) { over_sums(visit); });
   }
 
   __device__ void store() const {
     if (across > 0) return;
-    const PartialResult partial(p);
+    const PartialResult<Tile::volume> partial(p);
     const int g = lane / 4, t = lane % 4;
     const int first_o = static_cast<int>(blockIdx.y) * Tile::channels + channel_warp / Tile::warps_i * 16 * m_tiles;
     const int first_i = static_cast<int>(blockIdx.z) * Tile::channels + channel_warp % Tile::warps_i * 8 * n_tiles;
@@ -53,7 +57,11 @@ class TensorWeightSums {
       const float up = g % 2 ? vertical[i][1] : vertical[i][0], left = g % 2 ? vertical[i][3] : vertical[i][2];
       const float right = g % 2 ? horizontal[i][1] : horizontal[i][0],
                   down = g % 2 ? horizontal[i][3] : horizontal[i][2];
-      partial.set_c(static_cast<int>(blockIdx.y) * Tile::channels + j, up, left, right, down);
+      const int channel = static_cast<int>(blockIdx.y) * Tile::channels + j;
+      partial.set_c(channel, up, left, right, down);
+      if constexpr (with_planes) {
+        partial.set_planes(channel, g % 2 ? planes[i][1] : planes[i][0], g % 2 ? planes[i][3] : planes[i][2]);
+      }
     }
   }
 
@@ -76,6 +84,10 @@ class TensorWeightSums {
 #pragma unroll
       for (int e = 0; e < 4; ++e) vertical[i][e] = horizontal[i][e] = 0.0f;
     }
+    if constexpr (with_planes) {
+#pragma unroll
+      for (int i = 0; i < stencil_groups; ++i) planes[i][0] = planes[i][1] = planes[i][2] = planes[i][3] = 0.0f;
+    }
   }
 
   // The warp's i-th group of 8 stencil channels: its first channel.
@@ -86,6 +98,7 @@ class TensorWeightSums {
   int channel_warp, across;
   float alpha[m_tiles][n_tiles][4];
   float vertical[stencil_groups][4], horizontal[stencil_groups][4];  // taps up and left; right and down
+  float planes[with_planes ? stencil_groups : 1][4];                 // taps front and back
 
  private:
   // Calls visit(index, sum) for every sum of the thread.
@@ -105,20 +118,24 @@ class TensorWeightSums {
       for (int e = 0; e < 4; ++e) {
         visit(m_tiles * n_tiles * 4 + i * 8 + e, vertical[i][e]);
         visit(m_tiles * n_tiles * 4 + i * 8 + 4 + e, horizontal[i][e]);
+        if constexpr (with_planes) visit(Tile::sums + i * 4 + e, planes[i][e]);
       }
     }
   }
 };
 
-template <typename T, typename Tile>
-class RowsWeight : public TensorWeightSums<Tile> {
-  using Base = TensorWeightSums<Tile>;
-  using Base::across, Base::alpha, Base::channel_warp, Base::horizontal, Base::lane, Base::p, Base::row_channel,
-      Base::stencil, Base::stencil_channel, Base::vertical;
+template <typename T, typename Tile, int copy_bytes>
+class RowsWeight : public TensorWeightSums<Tile, Tile::volume> {
+  using Base = TensorWeightSums<Tile, Tile::volume>;
+  using Base::across, Base::alpha, Base::channel_warp, Base::horizontal, Base::lane, Base::p, Base::planes,
+      Base::row_channel, Base::stencil, Base::stencil_channel, Base::vertical;
   static constexpr int m_tiles = Tile::m_tiles, n_tiles = Tile::n_tiles, groups = Tile::groups;
   static constexpr int stencil_groups = Tile::stencil_groups;
   using DyRing = typename Tile::DyRing;
   using XRing = typename Tile::XRing;
+  // dy of the taps front and back, for a piece of x of each group.
+  using Planes = uint4[2][stencil_groups];
+  static constexpr bool planes_early = copy_bytes > 2;  // single elements take too many registers
 
  public:
   __device__ RowsWeight(const RowsWeightParameters& parameters, unsigned char*, int thread)
@@ -132,19 +149,38 @@ class RowsWeight : public TensorWeightSums<Tile> {
         16 + (channel_warp % Tile::warps_i * 8 * n_tiles + row + matrix / 2 * 8) * XRing::pitch + matrix % 2 * 16;
   }
 
-  __device__ __forceinline__ void compute(const RowsUnit& unit, int, const WeightSlots& at) {
+  __device__ __forceinline__ void compute(const RowsUnit& unit, int block, const WeightSlots& at) {
 #pragma unroll
     for (int i = 0; i < groups; ++i) {
       const int pixel = (across + i * Tile::warps_across) * 64;
-      add_alpha(at, pixel * 2);
-      add_stencil(unit, at, pixel);
+      if constexpr (Tile::volume) {  // by halves, for want of registers
+#pragma unroll
+        for (int v = 0; v < 2; ++v) {
+          Planes dy_planes;
+          const PlanePiece place = plane_piece(unit, block, pixel + v * 32);
+          if constexpr (planes_early) {
+#pragma unroll
+            for (int i = 0; i < stencil_groups; ++i) {
+              dy_planes[0][i] = load_plane(unit, place, true, i);
+              dy_planes[1][i] = load_plane(unit, place, false, i);
+            }
+          }
+          add_alpha<2>(at, (pixel + v * 32) * 2);
+          add_stencil(unit, at, pixel + v * 32, place, dy_planes);
+        }
+      } else {
+        add_alpha<4>(at, pixel * 2);
+        add_stencil(unit, at, pixel, {}, {});
+        add_stencil(unit, at, pixel + 32, {}, {});
+      }
     }
   }
 
  private:
+  template <int steps>
   __device__ __forceinline__ void add_alpha(const WeightSlots& at, int offset) {
 #pragma unroll
-    for (int s = 0; s < 4; ++s) {  // 16 pixels each
+    for (int s = 0; s < steps; ++s) {  // 16 pixels each
       std::uint32_t a[m_tiles][4];
 #pragma unroll
       for (int m = 0; m < m_tiles; ++m)
@@ -162,38 +198,61 @@ class RowsWeight : public TensorWeightSums<Tile> {
     }
   }
 
-  __device__ __forceinline__ void add_stencil(const RowsUnit& unit, const WeightSlots& at, int first_pixel) {
-    const int t = lane % 4;
+  // The lane's piece in a plane.
+  struct PlanePiece {
+    int offset, pixels;  // of them, so many exist
+  };
+  __device__ __forceinline__ PlanePiece plane_piece(const RowsUnit& unit, int block, int first_pixel) const {
+    const PieceOfRow piece(p.cut, unit, first_pixel + lane % 4 * 8, 2);
+    const int row = block * p.cut.rows_per_block + piece.row;
+    if (row >= unit.last_row) return {0, 0};
+    return {row * p.dy.row + piece.column, p.cut.width - piece.column};
+  }
+  // dy of a tap; zeros where there is nothing.
+  __device__ __forceinline__ uint4 load_plane(const RowsUnit& unit, const PlanePiece& piece, bool front, int i) const {
+    const int channel = stencil_channel(i) + row_channel;
+    const T* from = dy_plane<T>(p, unit, front, static_cast<int>(blockIdx.y) * Tile::channels + channel);
+    const bool exists = has_dy(p, unit, front) && channel < stencil;
+    return load_global_piece<copy_bytes>(from + piece.offset, exists ? piece.pixels : 0);
+  }
+
+  // The taps of 32 pixels; the last two arguments of volumes alone.
+  __device__ __forceinline__ void add_stencil(const RowsUnit& unit, const WeightSlots& at, int first_pixel,
+                                              const PlanePiece& place, const Planes& dy_planes) {
+    const int pixel = first_pixel + lane % 4 * 8;
+    const PieceOfRow piece(p.cut, unit, pixel, 2);
+    const int column = pixel % p.cut.slot_row;
+    const bool first = p.cut.strips == 1 && column == 0, last = p.cut.strips == 1 && column + 8 == p.cut.slot_row;
 #pragma unroll
-    for (int v = 0; v < 2; ++v) {
-      const int pixel = first_pixel + (4 * v + t) * 8;
-      const PieceOfRow piece(p.cut, unit, pixel, 2);
-      const int column = pixel % p.cut.slot_row;
-      const bool first = p.cut.strips == 1 && column == 0, last = p.cut.strips == 1 && column + 8 == p.cut.slot_row;
-#pragma unroll
-      for (int i = 0; i < stencil_groups; ++i) {
-        if (stencil_channel(i) >= stencil) continue;  // the same for the whole warp
-        const int channel = stencil_channel(i) + row_channel;
-        const int dy_offset = 16 + channel * DyRing::pitch + pixel * 2,
-                  x_offset = 16 + channel * XRing::pitch + pixel * 2;
-        const uint4 dy = load_piece(at.dy + dy_offset), x = load_piece(at.x + x_offset);
-        const uint4 above = load_piece((piece.above_here ? at.dy : at.dy_above) + dy_offset + piece.above);
-        const uint4 below = load_piece((piece.below_here ? at.dy : at.dy_below) + dy_offset + piece.below);
-        const std::uint32_t before = first ? 0 : load_shared_bits(at.dy + dy_offset - 2);
-        const std::uint32_t after = last ? 0 : load_shared_bits(at.dy + dy_offset + 16);
-        // dy one pixel to the right of each of x, and one to the left.
-        const uint4 to_right =
-            make_uint4(second_of(dy.x, dy.y), second_of(dy.y, dy.z), second_of(dy.z, dy.w), second_of(dy.w, after));
-        const uint4 to_left =
-            make_uint4(before | dy.x << 16, second_of(dy.x, dy.y), second_of(dy.y, dy.z), second_of(dy.z, dy.w));
-        const std::uint32_t up_left[2][4] = {{below.x, to_right.x, below.y, to_right.y},
-                                             {below.z, to_right.z, below.w, to_right.w}};
-        const std::uint32_t right_down[2][4] = {{to_left.x, above.x, to_left.y, above.y},
-                                                {to_left.z, above.z, to_left.w, above.w}};
-        multiply_add<T>(vertical[i], up_left[0], x.x, x.y);
-        multiply_add<T>(horizontal[i], right_down[0], x.x, x.y);
-        multiply_add<T>(vertical[i], up_left[1], x.z, x.w);
-        multiply_add<T>(horizontal[i], right_down[1], x.z, x.w);
+    for (int i = 0; i < stencil_groups; ++i) {
+      if (stencil_channel(i) >= stencil) continue;  // the same for the whole warp
+      const int channel = stencil_channel(i) + row_channel;
+      const int dy_offset = 16 + channel * DyRing::pitch + pixel * 2,
+                x_offset = 16 + channel * XRing::pitch + pixel * 2;
+      const uint4 dy = load_piece(at.dy + dy_offset), x = load_piece(at.x + x_offset);
+      const uint4 above = load_piece((piece.above_here ? at.dy : at.dy_above) + dy_offset + piece.above);
+      const uint4 below = load_piece((piece.below_here ? at.dy : at.dy_below) + dy_offset + piece.below);
+      const std::uint32_t before = first ? 0 : load_shared_bits(at.dy + dy_offset - 2);
+      const std::uint32_t after = last ? 0 : load_shared_bits(at.dy + dy_offset + 16);
+      // dy one pixel to the right of each of x, and one to the left.
+      const uint4 to_right =
+          make_uint4(second_of(dy.x, dy.y), second_of(dy.y, dy.z), second_of(dy.z, dy.w), second_of(dy.w, after));
+      const uint4 to_left =
+          make_uint4(before | dy.x << 16, second_of(dy.x, dy.y), second_of(dy.y, dy.z), second_of(dy.z, dy.w));
+      const std::uint32_t up_left[2][4] = {{below.x, to_right.x, below.y, to_right.y},
+                                           {below.z, to_right.z, below.w, to_right.w}};
+      const std::uint32_t right_down[2][4] = {{to_left.x, above.x, to_left.y, above.y},
+                                              {to_left.z, above.z, to_left.w, above.w}};
+      multiply_add<T>(vertical[i], up_left[0], x.x, x.y);
+      multiply_add<T>(horizontal[i], right_down[0], x.x, x.y);
+      multiply_add<T>(vertical[i], up_left[1], x.z, x.w);
+      multiply_add<T>(horizontal[i], right_down[1], x.z, x.w);
+      if constexpr (Tile::volume) {
+        const uint4 front = planes_early ? dy_planes[0][i] : load_plane(unit, place, true, i);
+        const uint4 back = planes_early ? dy_planes[1][i] : load_plane(unit, place, false, i);
+        const std::uint32_t front_back[2][4] = {{front.x, back.x, front.y, back.y}, {front.z, back.z, front.w, back.w}};
+        multiply_add<T>(planes[i], front_back[0], x.x, x.y);
+        multiply_add<T>(planes[i], front_back[1], x.z, x.w);
       }
     }
   }
@@ -211,7 +270,7 @@ class RowsWeight : public TensorWeightSums<Tile> {
 
 template <typename T, typename Tile, int copy_bytes>
 __global__ void __launch_bounds__(Tile::threads, 1) rows_weight(const RowsWeightParameters p) {
-  add_units<RowsWeight<T, Tile>, RowLoader<T, typename Tile::DyRing, Tile::threads, copy_bytes, true>,
+  add_units<RowsWeight<T, Tile, copy_bytes>, RowLoader<T, typename Tile::DyRing, Tile::threads, copy_bytes, true>,
             RowLoader<T, typename Tile::XRing, Tile::threads, copy_bytes, false>>(p);
 }
 

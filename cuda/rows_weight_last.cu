@@ -18,9 +18,11 @@ cudaError_t launch_tile(const RowsWeightPlan& plan, const RowsWeightParameters& 
 template <typename T>
 cudaError_t launch_type(const RowsWeightPlan& plan, const RowsWeightParameters& parameters, cudaStream_t stream) {
   const char* name = weight_tiles[plan.tile].name;
-#define LEANCORE_ROWS_WEIGHT_LAST(tile, ...)                                      \
-  if (std::strcmp(name, #tile) == 0) {                                            \
-    return launch_tile<T, WeightLastTile<__VA_ARGS__>>(plan, parameters, stream); \
+#define LEANCORE_ROWS_WEIGHT_LAST(tile, ...)                                    \
+  if (std::strcmp(name, #tile) == 0) {                                          \
+    using Tile = WeightLastTile<__VA_ARGS__>;                                   \
+    return plan.volume ? launch_tile<T, Volume<Tile>>(plan, parameters, stream) \
+                       : launch_tile<T, Tile>(plan, parameters, stream);        \
   }
 #include "kernels.def"
   return cudaErrorInvalidValue;

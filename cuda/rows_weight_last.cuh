@@ -4,6 +4,9 @@
 // The products are those of rows_weight.cuh, their inner dimension the pixels; memory has the channels of a pixel side
 // by side, so ldmatrix transposes. A lane gives the address of the row of a matrix, which is a pixel: for dc it is that
 // pixel's neighbour, or behind the rings a pixel of zeros where there is none in the row.
+//
+// Of volumes, the taps to other planes are multiplied on the ordinary multipliers: a thread takes 8 channels of every
+// so many-th pixel, x from the slot and dy from global memory, which arrives while the products are taken.
 #pragma once
 
 #include "pixels.cuh"
@@ -12,8 +15,8 @@
 namespace leancore::detail::cuda {
 
 template <typename T, typename Tile>
-class RowsWeightLast : public TensorWeightSums<Tile> {
-  using Base = TensorWeightSums<Tile>;
+class RowsWeightLast : public TensorWeightSums<Tile, false> {
+  using Base = TensorWeightSums<Tile, false>;
   using Base::across, Base::alpha, Base::channel_warp, Base::horizontal, Base::lane, Base::stencil,
       Base::stencil_channel, Base::vertical;
   static constexpr int m_tiles = Tile::m_tiles, n_tiles = Tile::n_tiles, groups = Tile::groups;
@@ -39,9 +42,14 @@ class RowsWeightLast : public TensorWeightSums<Tile> {
     for (int i = 0; i < groups; ++i) locate(parameters.cut, first, i, first_pixel(i) + a_pixel, matrix % 2 != 0);
   }
 
-  __device__ __forceinline__ void compute(const RowsUnit&, int, const WeightSlots& at) {
+  __device__ __forceinline__ void compute(const RowsUnit&, int, const WeightSlots& at) { multiply<0, groups>(at); }
+
+ protected:
+  // The products of groups [first, last).
+  template <int first, int last>
+  __device__ __forceinline__ void multiply(const WeightSlots& at) {
 #pragma unroll
-    for (int i = 0; i < groups; ++i) {
+    for (int i = first; i < last; ++i) {
       const int offset = (1 + first_pixel(i)) * pitch;
       add_alpha(at.dy + offset + a_offset, at.x + offset + b_offset);
       const unsigned char* vertical_row = (up_left[i].zeros ? zeros : up_left[i].here ? at.dy : at.dy_below);
@@ -113,9 +121,109 @@ class RowsWeightLast : public TensorWeightSums<Tile> {
   Neighbour up_left[groups], right_down[groups];
 };
 
+// The same of volumes.
+template <typename T, typename Tile, int copy_bytes>
+class VolumeWeightLast : public RowsWeightLast<T, Tile> {
+  using Base = RowsWeightLast<T, Tile>;
+  using Sums = TensorWeightSums<Tile, false>;
+  using Sums::p, Sums::stencil;
+  static constexpr int pitch = Tile::DyRing::pitch;
+  // Pieces of 8 channels of a pixel, threads that take the same, and pixels of a thread.
+  static constexpr int pieces = Tile::pieces, piece_threads = Tile::piece_threads;
+  static constexpr int pixels = Tile::pixels / piece_threads;
+  // dy of the taps front and back, for half of the thread's pixels: all would not fit in registers.
+  using Planes = uint4[2][pixels / 2];
+  static constexpr bool planes_early = copy_bytes > 2;  // single elements take too many registers
+
+ public:
+  __device__ VolumeWeightLast(const RowsWeightParameters& parameters, unsigned char* shared, int thread)
+      : Base(parameters, shared, thread), channel(thread % pieces * 8), first_pixel(thread / pieces) {}
+
+  __device__ __forceinline__ void compute(const RowsUnit& unit, int block, const WeightSlots& at) {
+    float sums[2][8] = {};  // of the row-block
+    compute_half<0>(unit, block, at, sums);
+    compute_half<1>(unit, block, at, sums);
+#pragma unroll
+    for (int i = 0; i < 16; ++i) planes[i / 8][i % 8] += sums[i / 8][i % 8];
+  }
+
+  __device__ void add_shares(unsigned char* shared, int thread) {
+    Base::add_shares(shared, thread);
+    cuda::add_shares<piece_threads, pieces, 16>(shared, thread, [&](auto visit) {
+#pragma unroll
+      for (int i = 0; i < 16; ++i) visit(i, planes[i / 8][i % 8]);
+    });
+  }
+
+  __device__ void store() const {
+    Base::store();
+    if (first_pixel > 0) return;
+    const PartialResult<true> partial(p);
+    const int first_channel = static_cast<int>(blockIdx.y) * Tile::channels;
+#pragma unroll
+    for (int j = 0; j < 8; ++j) {
+      if (channel + j < stencil) partial.set_planes(first_channel + channel + j, planes[0][j], planes[1][j]);
+    }
+  }
+
+ private:
+  __device__ __forceinline__ int pixel(int half, int k) const {
+    return first_pixel + (half * (pixels / 2) + k) * piece_threads;
+  }
+
+  template <int half>
+  __device__ __forceinline__ void compute_half(const RowsUnit& unit, int block, const WeightSlots& at,
+                                               float (&sums)[2][8]) {
+    Planes dy;
+    if constexpr (planes_early) {
+#pragma unroll
+      for (int k = 0; k < pixels / 2; ++k) {
+        dy[0][k] = load_plane(unit, block, pixel(half, k), true);
+        dy[1][k] = load_plane(unit, block, pixel(half, k), false);
+      }
+    }
+    Base::template multiply<half * Tile::groups / 2, (half + 1) * Tile::groups / 2>(at);
+    if (channel >= stencil) return;
+#pragma unroll
+    for (int k = 0; k < pixels / 2; ++k) {
+      const uint4 x = *reinterpret_cast<const uint4*>(at.x + (1 + pixel(half, k)) * pitch + channel * 2);
+#pragma unroll
+      for (int which = 0; which < 2; ++which) {
+        const bool front = which == 0;
+        if (!has_dy(p, unit, front)) continue;  // what is outside the volume is not multiplied
+        add_products(planes_early ? dy[which][k] : load_plane(unit, block, pixel(half, k), front), x, sums[which]);
+      }
+    }
+  }
+
+  // dy of a tap; zeros where there is nothing.
+  __device__ __forceinline__ uint4 load_plane(const RowsUnit& unit, int block, int slot_pixel, bool front) const {
+    const PieceOfRow place(p.cut, unit, slot_pixel, pitch);
+    const int row = block * p.cut.rows_per_block + place.row;
+    const bool in_chunk = row < unit.last_row;
+    const T* from = dy_plane<T>(p, unit, front, static_cast<int>(blockIdx.y) * Tile::channels + channel);
+    const int offset = in_chunk ? row * p.dy.row + place.column * p.dy.column : 0;
+    return load_global_piece<copy_bytes>(from + offset, in_chunk && has_dy(p, unit, front) ? stencil - channel : 0);
+  }
+
+  static __device__ __forceinline__ void add_products(const uint4& dy, const uint4& x, float (&sum)[8]) {
+    const std::uint32_t dy_words[4] = {dy.x, dy.y, dy.z, dy.w}, x_words[4] = {x.x, x.y, x.z, x.w};
+#pragma unroll
+    for (int w = 0; w < 4; ++w) {
+      const float2 left = widen_pair<T>(dy_words[w]), right = widen_pair<T>(x_words[w]);
+      sum[2 * w] += left.x * right.x;
+      sum[2 * w + 1] += left.y * right.y;
+    }
+  }
+
+  const int channel, first_pixel;
+  float planes[2][8] = {};  // taps front and back
+};
+
 template <typename T, typename Tile, int copy_bytes>
 __global__ void __launch_bounds__(Tile::threads, 1) rows_weight_last(const RowsWeightParameters p) {
-  add_units<RowsWeightLast<T, Tile>, PixelLoader<T, typename Tile::DyRing, Tile::threads, copy_bytes, true>,
+  using Sums = std::conditional_t<Tile::volume, VolumeWeightLast<T, Tile, copy_bytes>, RowsWeightLast<T, Tile>>;
+  add_units<Sums, PixelLoader<T, typename Tile::DyRing, Tile::threads, copy_bytes, true>,
             PixelLoader<T, typename Tile::XRing, Tile::threads, copy_bytes, false>>(p);
 }
 

@@ -16,6 +16,7 @@ struct WeightSlots {
 };
 
 // The partial result of the thread block.
+template <bool volume>
 class PartialResult {
  public:
   __device__ explicit PartialResult(const RowsWeightParameters& parameters)
@@ -27,8 +28,13 @@ class PartialResult {
     }
   }
   __device__ void set_c(int channel, float up, float left, float right, float down) const {
-    float* c = alpha + p.alpha_elements + static_cast<std::int64_t>(channel) * p.taps;
-    if (p.taps == 4) {
+    float* c = taps_of(channel);
+    if constexpr (volume) {
+      c[1] = up;
+      c[2] = left;
+      c[3] = right;
+      c[4] = down;
+    } else if (p.taps == 4) {
       c[0] = up;
       c[1] = left;
       c[2] = right;
@@ -38,8 +44,17 @@ class PartialResult {
       c[1] = right;
     }
   }
+  __device__ void set_planes(int channel, float front, float back) const {
+    static_assert(volume);
+    taps_of(channel)[0] = front;
+    taps_of(channel)[5] = back;
+  }
 
  private:
+  __device__ float* taps_of(int channel) const {
+    return alpha + p.alpha_elements + static_cast<std::int64_t>(channel) * p.taps;
+  }
+
   const RowsWeightParameters& p;
   float* alpha;
 };
@@ -73,6 +88,18 @@ __device__ __forceinline__ void add_shares(unsigned char* shared, int thread, Ov
   }
 }
 
+// Of volumes: whether the tap to the plane before (front), or after, has a dy for x of the unit's plane, and where dy
+// of `channel`, of all, lies. The front tap reads x of the plane before: seen from x, its dy is in the plane after.
+__device__ __forceinline__ bool has_dy(const RowsWeightParameters& p, const RowsUnit& unit, bool front) {
+  return unit.has_plane(p.cut, front ? 1 : 0);
+}
+template <typename T>
+__device__ __forceinline__ const T* dy_plane(const RowsWeightParameters& p, const RowsUnit& unit, bool front,
+                                             int channel) {
+  return static_cast<const T*>(p.dy.data) + unit.offset(p.dy) + (front ? p.dy.plane : -p.dy.plane) +
+         static_cast<std::int64_t>(channel) * p.dy.channel;
+}
+
 // The channels of a side that a thread block takes.
 __device__ inline RowsSide channels_of(RowsSide side, int first, int count, int element) {
   side.data = static_cast<const unsigned char*>(side.data) + static_cast<std::int64_t>(first) * side.channel * element;
@@ -98,7 +125,7 @@ __device__ __forceinline__ void add_units(const RowsWeightParameters& p) {
   const int first = static_cast<int>(blockIdx.x) * p.units_per_split, last = min(first + p.units_per_split, p.units);
 #pragma unroll 1
   for (int index = first; index < last; ++index) {
-    const RowsUnit unit(p.cut, Tile::pixels, index);
+    const RowsUnit unit(p.cut, Tile::pixels, index, Tile::volume);
     const DyLoader dy_loader(p.cut, dy, unit, thread);
     const XLoader x_loader(p.cut, x, unit, thread);
     __syncthreads();  // the rings are free

@@ -38,8 +38,8 @@ struct RowRing {
   static_assert(pitch / 16 % 2 == 1);
 };
 
-// Of volumes, the plane is the image, and the taps to the planes before and after are read from global memory where the
-// results are written. A tile does so in an instance of its own.
+// Of volumes, the plane is the image, and what the two other taps need of the planes before and after is read from
+// global memory. A tile does so in an instance of its own.
 template <typename Tile>
 struct Volume : Tile {
   static constexpr bool volume = true;
@@ -204,6 +204,8 @@ struct DeepTf32Tile : DeepTileOf<4, products, m_tiles, warps_out, warps_across, 
 // rows_weight.cuh
 template <int m_tiles_, int n_tiles_, int warps_o_, int warps_i_, int warps_across_, int pixels_, int ahead_>
 struct WeightTile {
+  static constexpr bool volume = false;
+
   static constexpr int m_tiles = m_tiles_;            // of 16 channels of dy of a warp
   static constexpr int n_tiles = n_tiles_;            // of 8 channels of x of a warp
   static constexpr int warps_o = warps_o_;            // over channels of dy
@@ -218,9 +220,10 @@ struct WeightTile {
   static constexpr int channel_warps = warps_o * warps_i, threads = 32 * channel_warps * warps_across;
   static constexpr int groups = pixels / (64 * warps_across);                                // of 64 pixels, of a warp
   static constexpr int stencil_groups = (channels / 8 + channel_warps - 1) / channel_warps;  // of 8 channels, of a warp
-  static constexpr int sums = m_tiles * n_tiles * 4 + stencil_groups * 8;                    // of a thread
+  // Of a thread: those of images, and more of volumes.
+  static constexpr int sums = m_tiles * n_tiles * 4 + stencil_groups * 8, plane_sums = stencil_groups * 4;
   static constexpr int ring_bytes = DyRing::bytes + XRing::bytes;
-  static constexpr int reduction_bytes = (warps_across - 1) * 32 * channel_warps * sums * 4;
+  static constexpr int reduction_bytes = (warps_across - 1) * 32 * channel_warps * (sums + plane_sums) * 4;
   static constexpr int shared_bytes = ring_bytes > reduction_bytes ? ring_bytes : reduction_bytes;
   static_assert(8 * n_tiles * warps_i == channels && n_tiles % 2 == 0 && pixels % (64 * warps_across) == 0);
 };
@@ -234,11 +237,17 @@ struct WeightLastTile : WeightTile<m_tiles_, n_tiles_, warps_o_, warps_i_, warps
   static constexpr int groups = pixels_ / (16 * warps_across_);  // of 16 pixels, of a warp
   static constexpr int zeros_offset = DyRing::bytes + XRing::bytes, ring_bytes = zeros_offset + Rows::channels * 2;
   static constexpr int shared_bytes = ring_bytes > Rows::reduction_bytes ? ring_bytes : Rows::reduction_bytes;
+  // Of volumes: pieces of 8 channels of a pixel, and threads that share one.
+  static constexpr int pieces = Rows::channels / 8, piece_threads = Rows::threads / pieces;
+  static_assert(groups % 2 == 0 && pixels_ % (2 * piece_threads) == 0);
+  static_assert((piece_threads - 1) * pieces * 16 * 4 <= shared_bytes);
 };
 
 // rows_weight_fma.cuh
 template <int outputs_, int inputs_, int teams_, int pixels_, int ahead_>
 struct WeightFmaTile {
+  static constexpr bool volume = false;
+
   static constexpr int outputs = outputs_;  // channels of dy of a thread
   static constexpr int inputs = inputs_;    // channels of x of a thread
   static constexpr int teams = teams_;      // that share the pixels; a thread of each for every outputs x inputs sums
@@ -266,7 +275,7 @@ struct WeightFmaLastTile : WeightFmaTile<outputs_, inputs_, teams_, pixels_, ahe
   using XRing = PixelRing<4, Rows::channels, pixels_, 1 + ahead_>;
   static constexpr int ring_bytes = DyRing::bytes + XRing::bytes;
   static constexpr int shared_bytes = ring_bytes > Rows::reduction_bytes ? ring_bytes : Rows::reduction_bytes;
-  static_assert(outputs_ % 4 == 0 && inputs_ % 4 == 0 && (4 * teams_ - 1) * Rows::channels * 16 <= shared_bytes);
+  static_assert(outputs_ % 4 == 0 && inputs_ % 4 == 0 && (4 * teams_ - 1) * Rows::channels * 24 <= shared_bytes);
 };
 
 // The tiles of kernels.def as the plan sees them, in its order.

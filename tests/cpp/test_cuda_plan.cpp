@@ -233,7 +233,9 @@ void check(const cuda::RowsWeightPlan& plan, const ConvDesc& d, const cuda::Devi
   // What a thread block adds up keeps to the error bound.
   CHECK(std::int64_t{p.units_per_split} * p.cut.blocks_per_chunk <= tile.most_blocks, "%d units of %d row-blocks, %s",
         p.units_per_split, p.cut.blocks_per_chunk, test::describe(d).c_str());
-  CHECK(p.units == d.batch * p.cut.strips * p.cut.chunks, "%s", test::describe(d).c_str());
+  CHECK(p.units == d.batch * p.cut.depth * p.cut.strips * p.cut.chunks, "%s", test::describe(d).c_str());
+  CHECK(plan.volume == (d.dims == 3) && p.taps == 2 * d.dims && plan.reduce.taps == p.taps, "%s",
+        test::describe(d).c_str());
   CHECK((plan.reduce.splits - 1) * std::int64_t{p.units_per_split} < p.units &&
             plan.reduce.splits * std::int64_t{p.units_per_split} >= p.units,
         "%d splits of %d, %s", plan.reduce.splits, p.units_per_split, test::describe(d).c_str());
@@ -465,6 +467,7 @@ void check_deep_layers() {
 }
 
 // Volumes are run by tiled kernels where there is one: of fp32 on the ordinary multipliers, or of many channels.
+// Weights' gradients have one for any number of channels.
 void check_volumes() {
   for (const int channels : {16, 32, 48, 64, 128, 256}) {
     for (const DType dtype : {DType::f32, DType::f16, DType::bf16}) {
@@ -474,6 +477,14 @@ void check_volumes() {
           ConvDesc d = leancore::compact_desc(dtype, 3, 2, channels, channels, extents);
           if (channels_last) leancore::set_channels_last(d);
           check(d);
+          for (const Choice choice : {Choice::all, Choice::tf32, Choice::generic}) {
+            const cuda::Plan plan =
+                cuda::make_plan(Operation::backward_weight, d, arguments_of(true, true), devices[1], choice);
+            const auto* weight = std::get_if<cuda::RowsWeightPlan>(&plan.steps);
+            CHECK((weight != nullptr) == (choice != Choice::generic), "%s", test::describe(d).c_str());
+            CHECK(!weight || weight->copy_bytes == (channels_last || width == 64 ? 16 : info(dtype).size), "%s",
+                  test::describe(d).c_str());
+          }
           const bool tile = dtype == DType::f32 ? channels <= 64 && !channels_last : channels <= 128;
           for (const Operation operation : {Operation::forward, Operation::backward_data}) {
             for (const Choice choice : {Choice::all, Choice::tf32}) {
@@ -491,10 +502,25 @@ void check_volumes() {
       }
     }
   }
-  // Planes count as images: more of them than a launch has blocks.
+  // Planes count as images: more of them than a launch has blocks, or a thread block counts.
   const std::int64_t extents[] = {std::int64_t{1} << 20, 1, 64};
-  check(leancore::compact_desc(DType::f16, 3, 1 << 12, 1, 1, extents));
+  for (const std::int64_t batch : {1 << 12, 1 << 9}) check(leancore::compact_desc(DType::f16, 3, batch, 1, 1, extents));
   check(leancore::compact_desc(DType::f16, 3, 1 << 12, 160, 1, extents));
+  // Workspace and splits are those of as many images, but for two more columns of dc.
+  const std::int64_t volume[] = {32, 64, 64}, image[] = {64, 64};
+  for (const DType dtype : {DType::f32, DType::f16}) {
+    const auto splits = [&](const ConvDesc& d) {
+      const cuda::Plan plan =
+          cuda::make_plan(Operation::backward_weight, d, arguments_of(true, true), devices[1], Choice::all);
+      const auto& weight = std::get<cuda::RowsWeightPlan>(plan.steps);
+      CHECK(plan.workspace_bytes == static_cast<std::size_t>(weight.reduce.splits * weight.reduce.elements) * 4, "%s",
+            test::describe(d).c_str());
+      return weight.reduce.splits;
+    };
+    CHECK(splits(leancore::compact_desc(dtype, 3, 2, 32, 32, volume)) ==
+              splits(leancore::compact_desc(dtype, 2, 64, 32, 32, image)),
+          "32 planes of 2 volumes, and 64 images");
+  }
 }
 
 // Splits grow with the images, so that partial results do not fill the memory, as far as the error bound of fp32

@@ -1,6 +1,6 @@
 // Every tile of the row-marching backward_weight, on the shapes that lead it every way: rows side by side in a slot,
 // strips, several chunks, several units to a split and splits to a result, several blocks of channels, ragged channels
-// and widths, unaligned memory; one of the gradients alone.
+// and widths, unaligned memory; volumes of one plane, of two and of more; one of the gradients alone.
 #include <optional>
 
 #include "../cpp/bounds.hpp"
@@ -51,24 +51,41 @@ template <typename T>
 void check_tile(int tile, test::Random& random) {
   const cuda::WeightTileFacts& t = cuda::weight_tiles[tile];
   const std::int64_t pixels = t.pixels, most = t.channels;
-  // batch, c_in, c_out, height, width
-  const std::int64_t shapes[][5] = {
-      {1, most, most, 3, pixels},           // one row fills the slot
-      {2, most - 3, most, 5, 8},            // several rows side by side
-      {1, 5, most - 1, 2, 2 * pixels + 8},  // strips
-      {1, 3, 9, 35, pixels},                // two chunks
-      {35, 2, 3, 1, pixels / 2},            // more images than a split has row-blocks
-      {1, most + 5, 2 * most, 2, 16},       // several blocks of channels
-      {1, most, 3, 7, 13},                  // odd width
-      {2, 7, most, 2, pixels + 6},          // strips, width even only
-      {1, most - 8, 8, 6, 7},               // channels last: whole pieces of 16 bytes
-      {1, 6, most - 2, 2, pixels + 3},      // channels last: strips, even channels only
-      {3, 2, 1, 9, 2},
-      {3, 1, 1, 9, 1},
+  const struct {
+    std::int64_t batch, c_in, c_out;
+    std::vector<std::int64_t> extents;
+  } shapes[] = {
+      {1, most, most, {3, pixels}},           // one row fills the slot
+      {2, most - 3, most, {5, 8}},            // several rows side by side
+      {1, 5, most - 1, {2, 2 * pixels + 8}},  // strips
+      {1, 3, 9, {35, pixels}},                // two chunks
+      {35, 2, 3, {1, pixels / 2}},            // more images than a split has row-blocks
+      {1, most + 5, 2 * most, {2, 16}},       // several blocks of channels
+      {1, most, 3, {7, 13}},                  // odd width
+      {2, 7, most, {2, pixels + 6}},          // strips, width even only
+      {1, most - 8, 8, {6, 7}},               // channels last: whole pieces of 16 bytes
+      {1, 6, most - 2, {2, pixels + 3}},      // channels last: strips, even channels only
+      {3, 2, 1, {9, 2}},
+      {3, 1, 1, {9, 1}},
+      // Volumes.
+      {2, most, most, {3, 3, pixels}},
+      {1, most, most, {2, 5, 16}},               // two planes, whole pieces
+      {2, most - 3, most, {1, 5, 8}},            // one plane
+      {1, 5, most - 1, {3, 2, 2 * pixels + 8}},  // strips
+      {1, 8, 16, {2, 35, pixels}},               // two chunks
+      {2, 2, 3, {36, 1, pixels / 2}},            // more planes than a split has row-blocks
+      {1, most + 5, 2 * most, {2, 2, 16}},       // several blocks of channels
+      {1, most + 8, 2 * most + 8, {3, 2, 8}},    // the same, whole pieces
+      {1, most, 3, {4, 7, 13}},                  // odd width
+      {1, 7, most, {3, 2, pixels + 6}},          // strips, width even only
+      {1, most - 8, 8, {3, 6, 7}},               // channels last: whole pieces
+      {2, 6, most - 2, {2, 2, pixels + 3}},      // channels last: strips, even channels only
+      {2, 2, 2, {5, 3, 1}},
   };
   for (const auto& s : shapes) {
-    if (cuda::is_last(t.kind) && s[4] == 1) continue;  // pixels side by side are rows, too
-    leancore::ConvDesc d = leancore::compact_desc(test::dtype_of<T>, 2, s[0], s[1], s[2], s + 3);
+    if (cuda::is_last(t.kind) && s.extents.back() == 1) continue;  // pixels side by side are rows, too
+    leancore::ConvDesc d = leancore::compact_desc(test::dtype_of<T>, static_cast<int>(s.extents.size()), s.batch,
+                                                  s.c_in, s.c_out, s.extents.data());
     if (cuda::is_last(t.kind)) leancore::set_channels_last(d);
     const std::int64_t shift = random.integer(0, 2) == 0 ? random.integer(1, 3) : 0;
     const bool exact = random.integer(0, 2) != 0;

@@ -4,8 +4,8 @@
 //   channel 0  | row above | row 0 | row 1 | ...              | row below | 16 B |
 //   channel 1  ...
 //
-// Rows are as long as the tile has columns, a multiple of a piece (8 pixels). In strips each is followed by 16 bytes
-// more: in the first of them the pixel to its right, in the last the one to the left of the next row.
+// Rows are as long as the tile has columns, a multiple of a piece (16 bytes of pixels). In strips each is followed by
+// 16 bytes more: in the first of them the pixel to its right, in the last the one to the left of the next row.
 #pragma once
 
 #include "deep.cuh"
@@ -18,9 +18,9 @@ namespace leancore::detail::cuda {
 template <typename T, typename Tile, int copy_bytes>
 class DeepRowLoader {
   static constexpr int threads = Tile::threads;
-  static constexpr int copy = copy_bytes / 2;  // pixels
+  static constexpr int copy = copy_bytes / Tile::element;  // pixels
   static constexpr int columns = Tile::pixels / copy, step = threads / columns;
-  static_assert(sizeof(T) == 2 && threads % columns == 0 && deep_step % step == 0);
+  static_assert(sizeof(T) == Tile::element && threads % columns == 0 && Tile::step % step == 0);
 
  public:
   __device__ DeepRowLoader(const DeepParameters& parameters, const DeepUnit& work, int thread_index)
@@ -31,16 +31,16 @@ class DeepRowLoader {
     pixels = address(place.exists ? place.image : 0, place.exists ? place.row : 0, place.exists ? place.column : 0) +
              channel * p.in.channel;
     // Behind the last row of the tile, where the row below is not yet, pixels lie one after the other.
-    offset = channel * p.pitch + (1 + place.tile_row) * p.row_pitch + place.tile_column * 2;
+    offset = channel * p.pitch + (1 + place.tile_row) * p.row_pitch + place.tile_column * Tile::element;
   }
 
-  // Starts the copies of 32 channels.
+  // Starts the copies of a stage's channels.
   __device__ __forceinline__ void load(int slab, bool own, unsigned char* stage_pixels) const {
-    const int first = slab * deep_step, channel = first + thread / columns;
+    const int first = slab * Tile::step, channel = first + thread / columns;
     const T* from = pixels + first * p.in.channel;
     unsigned char* to = stage_pixels + offset;
-#pragma unroll(copy_bytes == 16 ? deep_step / step : 2)
-    for (int k = 0; k < deep_step; k += step) {
+#pragma unroll(copy_bytes == 16 ? Tile::step / step : 2)
+    for (int k = 0; k < Tile::step; k += step) {
       copy_pixels<copy_bytes>(to, from, exists && channel + k < p.in.channels);
       to += step * p.pitch;
       from += step * p.in.channel;
@@ -54,7 +54,7 @@ class DeepRowLoader {
 
  private:
   __device__ const T* address(int image, int row, int column) const {
-    return static_cast<const T*>(p.in.data) + image * p.in.image + row * p.in.row + column;
+    return static_cast<const T*>(p.in.data) + image_offset(p.cut, p.in, image) + row * p.in.row + column;
   }
   template <int bytes>
   static __device__ __forceinline__ void copy_pixels(unsigned char* to, const T* from, bool exists) {
@@ -73,19 +73,19 @@ class DeepRowLoader {
     const bool inside = unit.first_column + column < p.cut.width;
     const T* from = address(image, stacked_row - image * p.cut.height, inside ? unit.first_column + column : 0);
 #pragma unroll 1
-    for (int k = k0; k < deep_step; k += channels) {
+    for (int k = k0; k < Tile::step; k += channels) {
       const bool present = inside && first_channel + k < p.in.channels;
-      copy_pixels<copy_bytes>(to + k * p.pitch + column * 2, from + (present ? first_channel + k : 0) * p.in.channel,
-                              present);
+      copy_pixels<copy_bytes>(to + k * p.pitch + column * Tile::element,
+                              from + (present ? first_channel + k : 0) * p.in.channel, present);
     }
   }
 
-  // The pixels beside a strip; an asynchronous copy has at least 4 bytes, so that the pixel comes with one more.
+  // The pixels beside a strip; an asynchronous copy has at least 4 bytes, so that one of 16 bits comes with one more.
   __device__ void load_sides(int first_channel, unsigned char* to) const {
-    constexpr int bytes = copy_bytes >= 4 ? 4 : 2, count = bytes / 2;
+    constexpr int bytes = copy_bytes >= 4 ? 4 : 2, count = bytes / Tile::element;
     const int rows = opaque(p.cut.tile_rows);
 #pragma unroll 1
-    for (int i = thread; i < deep_step * rows * 2; i += threads) {
+    for (int i = thread; i < Tile::step * rows * 2; i += threads) {
       const int right = i % 2, row = i / 2 % rows, k = i / 2 / rows, stacked = unit.first_row + row;
       const int column = unit.first_column + (right != 0 ? p.cut.tile_columns : -count);
       const bool present =
@@ -93,8 +93,9 @@ class DeepRowLoader {
       const int image = present ? stacked / p.cut.height : 0;
       const T* from = address(image, present ? stacked - image * p.cut.height : 0, present ? column : 0) +
                       (present ? first_channel + k : 0) * p.in.channel;
-      copy_pixels<bytes>(to + k * p.pitch + row * p.row_pitch + (right != 0 ? p.cut.tile_columns * 2 : -bytes), from,
-                         present);
+      copy_pixels<bytes>(
+          to + k * p.pitch + row * p.row_pitch + (right != 0 ? p.cut.tile_columns * Tile::element : -bytes), from,
+          present);
     }
   }
 
@@ -106,12 +107,39 @@ class DeepRowLoader {
   int offset;       // in the pixels of a stage
 };
 
+// The taps of the planes before and after, of a piece of a channel.
+template <typename T, int copy_bytes, int count>
+__device__ __forceinline__ void add_planes_to_piece(float (&sum)[count], const DeepParameters& p,
+                                                    const DeepPixel& piece, int channel) {
+  const int pixels = p.cut.width - piece.column;
+  const auto load = [&](float (&x)[count], const T* from) {
+    if constexpr (sizeof(T) == 2) {
+      const uint4 bits = load_global_piece<copy_bytes>(from, pixels);
+      const std::uint32_t words[4] = {bits.x, bits.y, bits.z, bits.w};
+#pragma unroll
+      for (int i = 0; i < count; ++i) {
+        const float2 both = widen_pair<T>(words[i / 2]);
+        x[i] = i % 2 == 0 ? both.x : both.y;
+      }
+    } else if constexpr (copy_bytes == 16) {
+      const float4 all = *reinterpret_cast<const float4*>(from);
+      x[0] = all.x, x[1] = all.y, x[2] = all.z, x[3] = all.w;
+    } else {
+#pragma unroll
+      for (int i = 0; i < count; ++i) x[i] = i < pixels ? from[i] : 0.0f;
+    }
+  };
+  const float taps[2] = {plane_tap<T>(p, channel, 0), plane_tap<T>(p, channel, 1)};
+  add_planes<T>(sum, p, piece, channel, load, [&](int, int side) { return taps[side]; });
+}
+
 template <typename T, typename Tile, int copy_bytes>
 class DeepRows {
   static constexpr int m_tiles = Tile::m_tiles;
 
  public:
   using Sums = float[m_tiles][8][4];
+  static constexpr bool taps_apart = false;
 
   // `extra`: c of the block's channels, then 16 bytes of zeros.
   __device__ DeepRows(const DeepParameters& parameters, const DeepUnit& work, const unsigned char* extra, int thread)
@@ -121,7 +149,7 @@ class DeepRows {
     t = lane % 4;
     across = warp % Tile::warps_across;
     first_m = warp / Tile::warps_across * m_tiles;
-    alpha_offset = first_m * deep_alpha_step + lane * 16;
+    alpha_offset = first_m * Tile::alpha_step + lane * 16;
     zeros = extra + Tile::block_outputs * 8;
     c = extra + (first_m * 16 + spread(g)) * 8;
     // Channel 8 half + spread(g) meets channel 8 half + t in the lower half of a word, + 4 in the upper.
@@ -153,14 +181,14 @@ class DeepRows {
 
   __device__ __forceinline__ void add(const unsigned char* stage, int slab, bool own, Sums& sum) const {
 #pragma unroll
-    for (int half = 0; half < deep_step / 16; ++half) {
+    for (int half = 0; half < 2; ++half) {
       const unsigned char* from = stage + centre + half * 16 * p.pitch;
       PixelOperands x;
       x.load(from, p.pitch);
       std::uint32_t alpha[m_tiles][4];
 #pragma unroll
       for (int m = 0; m < m_tiles; ++m) {
-        const uint4 words = alpha_words(stage + alpha_offset, m, half);
+        const uint4 words = alpha_words<Tile>(stage + alpha_offset, m, half);
         alpha[m][0] = words.x;
         alpha[m][1] = words.y;
         alpha[m][2] = words.z;
@@ -172,7 +200,7 @@ class DeepRows {
         for (int m = 0; m < m_tiles; ++m) multiply_add<T>(sum[m][e], alpha[m], x.low[e], x.high[e]);
       }
       // The same for the whole warp.
-      const int m = slab * (deep_step / 16) + half - unit.first_output / 16 - first_m;
+      const int m = slab * 2 + half - unit.first_output / 16 - first_m;
       if (own && m >= 0 && m < m_tiles) add_stencil(from, m, x, sum);
     }
   }
@@ -182,18 +210,22 @@ class DeepRows {
     for (int v = 0; v < 2; ++v) {
       const DeepPixel piece(p.cut, unit, across * 64 + (4 * v + t) * 8);
       if (!piece.exists) continue;
-      T* to = static_cast<T*>(const_cast<void*>(p.out.data)) + piece.image * p.out.image + piece.row * p.out.row +
-              piece.column + output(0, 0) * p.out.channel;
+      T* to = static_cast<T*>(const_cast<void*>(p.out.data)) + image_offset(p.cut, p.out, piece.image) +
+              piece.row * p.out.row + piece.column + output(0, 0) * p.out.channel;
 #pragma unroll
       for (int m = 0; m < m_tiles; ++m) {
 #pragma unroll
         for (int half = 0; half < 2; ++half) {
           if (output(m, half) >= p.out.channels) continue;
+          float result[8];
+#pragma unroll
+          for (int e = 0; e < 8; ++e) result[e] = sum[m][e][half * 2 + v];
+          if (p.cut.depth > 1 && output(m, half) < p.stencil_channels) {
+            add_planes_to_piece<T, copy_bytes>(result, p, piece, output(m, half));
+          }
           std::uint32_t words[4];
 #pragma unroll
-          for (int w = 0; w < 4; ++w) {
-            words[w] = round_pair<T>(sum[m][2 * w][half * 2 + v], sum[m][2 * w + 1][half * 2 + v]);
-          }
+          for (int w = 0; w < 4; ++w) words[w] = round_pair<T>(result[2 * w], result[2 * w + 1]);
           store_piece<copy_bytes>(to + (m * 16 + half * 8) * p.out.channel, words, p.cut.width - piece.column);
         }
       }
@@ -270,7 +302,7 @@ class DeepRows {
 template <typename T, typename Tile, int copy_bytes>
 __global__ void __launch_bounds__(Tile::threads, 1) deep_rows(const DeepParameters p) {
   extern __shared__ __align__(128) unsigned char shared[];
-  const DeepUnit unit(p, Tile::block_outputs, static_cast<int>(blockIdx.x));
+  const DeepUnit unit(p, Tile::block_outputs, Tile::step, static_cast<int>(blockIdx.x));
   const DeepRowLoader<T, Tile, copy_bytes> loader(p, unit, static_cast<int>(threadIdx.x));
   deep_product<DeepRows<T, Tile, copy_bytes>, Tile>(p, unit, loader, shared);
 }

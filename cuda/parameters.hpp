@@ -113,11 +113,12 @@ struct RowsWeightParameters {
 // ---- kernels of many channels: images and arrays as above -----------------------------------------------------------
 
 // The rows of all images, one image after the other, are cut into tiles of so many rows by the columns of a strip.
-// Narrow images are one strip.
+// Narrow images are one strip. Planes of volumes are images.
 struct DeepCut {
   std::int32_t height = 0, width = 0;  // of an image
   std::int32_t rows = 0;               // of all images
   std::int32_t tile_rows = 0, tile_columns = 0, strips = 0;
+  std::int32_t depth = 1;  // planes of a volume
 };
 
 // The operation of RowsParameters, with alpha as `pack` leaves it: see deep.cuh.
@@ -129,7 +130,7 @@ struct DeepParameters {
   const void* bias = nullptr;
   std::int32_t stencil_channels = 0;
   std::int64_t c_channel = 0, bias_stride = 0;
-  std::int64_t c_tap[4] = {};  // as in RowsParameters
+  std::int64_t c_tap[4] = {}, c_plane[2] = {};  // as in RowsParameters
   // Bytes in shared memory: from row to row, from channel to channel (of contiguous rows), from the first row of a tile
   // to the row below it, and of all pixels of a stage.
   std::int32_t row_pitch = 0, pitch = 0, below = 0, pixel_bytes = 0;
@@ -139,7 +140,9 @@ struct DeepParameters {
 struct PackParameters {
   std::int64_t alpha_out = 0, alpha_in = 0;
   std::int32_t outputs = 0, inputs = 0;  // channels
+  std::int32_t input_blocks = 0;         // of 32 bytes of input channels, whole stages of them
   bool channels_last = false;            // the order of deep_last.cuh, else that of deep_rows.cuh
+  bool two_parts = false;                // of fp32: as sums of two TF32 numbers, else rounded to one
 };
 
 }  // namespace leancore::detail::cuda

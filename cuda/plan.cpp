@@ -433,14 +433,16 @@ std::optional<RowsPlan> choose_rows(Operation operation, ConvDesc d, const Argum
 
 // Rows of tiles, nothing wasted but the end of narrow rows. In strips, wide images need no more of rows above and below
 // than narrow ones.
-DeepCut cut_deep(const RowsProblem& problem, std::int64_t batch, int pixels) {
-  const std::int64_t piece = problem.channels_last ? 1 : 8, padded = ceil_div(problem.width, piece) * piece;
+DeepCut cut_deep(const RowsProblem& problem, std::int64_t all_images, const DeepTileFacts& tile) {
+  const std::int64_t piece = problem.channels_last ? 1 : 16 / problem.element;
+  const std::int64_t padded = ceil_div(problem.width, piece) * piece;
   DeepCut cut;
   cut.height = as_int(problem.height);
   cut.width = as_int(problem.width);
-  cut.rows = as_int(batch * problem.height);
-  cut.tile_columns = as_int(std::min<std::int64_t>(padded, deep_strip));
-  cut.tile_rows = pixels / cut.tile_columns;
+  cut.depth = as_int(problem.depth);
+  cut.rows = as_int(all_images * problem.height);
+  cut.tile_columns = as_int(std::min<std::int64_t>(padded, tile.strip));
+  cut.tile_rows = tile.pixels / cut.tile_columns;
   cut.strips = as_int(ceil_div(problem.width, cut.tile_columns));
   return cut;
 }
@@ -452,7 +454,7 @@ std::int64_t tiles_of(const DeepCut& cut) {
 // Nothing where the tile cannot take the call.
 std::optional<DeepPlan> plan_deep(int tile_index, Operation operation, const RowsProblem& problem, const ConvDesc& d) {
   const DeepTileFacts& tile = deep_tiles[tile_index];
-  if (problem.element != 2 || problem.height > narrow_limit / d.batch) return {};
+  if (problem.element != tile.element || problem.height > narrow_limit / images(d)) return {};
   DeepPlan deep;
   deep.tile = tile_index;
   deep.adjoint = operation == Operation::backward_data;
@@ -460,7 +462,7 @@ std::optional<DeepPlan> plan_deep(int tile_index, Operation operation, const Row
   DeepParameters& p = deep.parameters;
   p.in = deep.adjoint ? problem.y : problem.x;
   p.out = deep.adjoint ? problem.x : problem.y;
-  p.cut = cut_deep(problem, d.batch, tile.pixels);
+  p.cut = cut_deep(problem, images(d), tile);
   if (problem.channels_last && !has_vectors(p.in, p.out, problem.element)) return {};
   // Between the rows of strips there is room for the pixels beside them.
   const bool strips = p.cut.strips > 1;
@@ -469,26 +471,29 @@ std::optional<DeepPlan> plan_deep(int tile_index, Operation operation, const Row
     p.below = strips ? p.cut.tile_rows * p.row_pitch : tile.pixels * deep_pixel_pitch;
     p.pixel_bytes = p.below + 2 * p.row_pitch;
   } else {
-    p.row_pitch = p.cut.tile_columns * 2 + (strips ? 16 : 0);
-    p.below = strips ? p.cut.tile_rows * p.row_pitch : tile.pixels * 2;
+    p.row_pitch = p.cut.tile_columns * tile.element + (strips ? 16 : 0);
+    p.below = strips ? p.cut.tile_rows * p.row_pitch : tile.pixels * tile.element;
     p.pitch = p.below + 2 * p.row_pitch + 16;
-    p.pixel_bytes = deep_step * p.pitch;
+    p.pixel_bytes = tile.step * p.pitch;
   }
   p.stencil_channels = as_int(d.diagonal());
   p.c_channel = d.c_strides[0];
   p.bias_stride = d.bias_stride;
   set_taps(d, deep.adjoint, 0, p.c_tap);
+  set_taps(d, deep.adjoint, 4, p.c_plane);
   deep.pack.alpha_out = d.alpha_strides[deep.adjoint ? 1 : 0];
   deep.pack.alpha_in = d.alpha_strides[deep.adjoint ? 0 : 1];
   deep.pack.outputs = p.out.channels;
   deep.pack.inputs = p.in.channels;
+  deep.pack.input_blocks = as_int(ceil_div(p.in.channels, tile.step) * 2);
   deep.pack.channels_last = problem.channels_last;
+  deep.pack.two_parts = tile.products == 3;
 
   constexpr std::int64_t most_alpha = std::int64_t{1} << 30;
   const std::int64_t output_blocks = ceil_div(p.out.channels, tile.block_outputs);
   const std::int64_t alpha_bytes = static_cast<std::int64_t>(workspace_of(deep));
   if (tiles_of(p.cut) > most_blocks_x / output_blocks || alpha_bytes > most_alpha) return {};
-  deep.packing = one_thread_each(alpha_bytes / 16);
+  deep.packing = one_thread_each(alpha_bytes / (deep.pack.two_parts ? 32 : 16));
   deep.launch.grid[0] = static_cast<std::uint32_t>(tiles_of(p.cut) * output_blocks);
   deep.launch.block = static_cast<std::uint32_t>(tile.threads);
   deep.launch.shared_bytes = static_cast<std::uint32_t>(tile.shared_bytes(p.pixel_bytes));
@@ -499,15 +504,22 @@ std::optional<DeepPlan> plan_deep(int tile_index, Operation operation, const Row
 std::optional<RowsProblem> deep_problem(Operation operation, const ConvDesc& d, const Arguments& a) {
   constexpr std::int64_t few_channels = 128;
   const bool adjoint = operation == Operation::backward_data;
-  if (info(d.dtype).size != 2 || (adjoint ? d.c_out : d.c_in) <= few_channels) return {};
-  return rows_problem(d, adjoint ? a.dx : a.x, adjoint ? a.dy : a.y);
+  if (d.dtype == DType::f64 || (adjoint ? d.c_out : d.c_in) <= few_channels) return {};
+  return rows_problem(d, adjoint ? a.dx : a.x, adjoint ? a.dy : a.y, 3);
+}
+
+// fp32 is three products of TF32 numbers, or one where that was asked for.
+bool takes(const DeepTileFacts& tile, DType dtype, Choice choice) {
+  if (dtype != DType::f32) return tile.element == 2;
+  return tile.element == 4 && tile.products == (choice == Choice::tf32 ? 1 : 3);
 }
 
 // The tile that fits the device and wastes least, the larger of equals unless its thread blocks are few; nothing where
 // most of every tile is wasted.
-std::optional<DeepPlan> choose_deep(Operation operation, ConvDesc d, const Arguments& a, const DeviceFacts& device) {
+std::optional<DeepPlan> choose_deep(Operation operation, ConvDesc d, const Arguments& a, const DeviceFacts& device,
+                                    Choice choice) {
   constexpr std::uint32_t enough_blocks = 128;
-  if (d.dtype == DType::bf16 && device.architecture < 80) return {};
+  if (d.dtype != DType::f16 && device.architecture < 80) return {};
   const Shapes shapes(d);
   const std::optional<RowsProblem> problem = deep_problem(operation, d, a);
   if (!problem) return {};
@@ -515,6 +527,7 @@ std::optional<DeepPlan> choose_deep(Operation operation, ConvDesc d, const Argum
   std::int64_t fewest_products = 0;
   for (int i = 0; i < static_cast<int>(std::size(deep_tiles)); ++i) {
     const DeepTileFacts& tile = deep_tiles[i];
+    if (!takes(tile, d.dtype, choice)) continue;
     const std::optional<DeepPlan> deep = plan_deep(i, operation, *problem, d);
     if (!deep || deep->launch.shared_bytes > device.shared_bytes_per_block) continue;
     const DeepCut& cut = deep->parameters.cut;
@@ -615,7 +628,7 @@ Plan make_plan(Operation operation, const ConvDesc& desc, const Arguments& argum
   const std::optional<RowsPlan> rows =
       choice == Choice::generic ? std::nullopt : choose_rows(operation, d, arguments, device, choice);
   const std::optional<DeepPlan> deep =
-      choice == Choice::generic || rows ? std::nullopt : choose_deep(operation, d, arguments, device);
+      choice == Choice::generic || rows ? std::nullopt : choose_deep(operation, d, arguments, device, choice);
   if (rows) {
     plan.steps = *rows;
   } else if (deep) {
@@ -629,14 +642,15 @@ Plan make_plan(Operation operation, const ConvDesc& desc, const Arguments& argum
 
 std::size_t workspace_of(const DeepPlan& plan) {
   const PackParameters& p = plan.pack;
-  return static_cast<std::size_t>(ceil_div(p.outputs, 16) * 16 * ceil_div(p.inputs, deep_step) * deep_step * 2);
+  return static_cast<std::size_t>(ceil_div(p.outputs, 16) * p.input_blocks) *
+         static_cast<std::size_t>(deep_tiles[plan.tile].alpha_step / 2);
 }
 
 std::optional<DeepPlan> plan_deep_tile(int tile, Operation operation, const ConvDesc& desc, const Arguments& a) {
   ConvDesc d = with_short_steps(desc);
   const Shapes shapes(d);
   const bool adjoint = operation == Operation::backward_data;
-  const std::optional<RowsProblem> problem = rows_problem(d, adjoint ? a.dx : a.x, adjoint ? a.dy : a.y);
+  const std::optional<RowsProblem> problem = rows_problem(d, adjoint ? a.dx : a.x, adjoint ? a.dy : a.y, 3);
   return problem ? plan_deep(tile, operation, *problem, d) : std::nullopt;
 }
 
@@ -665,6 +679,7 @@ std::size_t most_workspace(Operation operation, const ConvDesc& desc, Choice cho
     const Shapes shapes(d);
     const std::optional<RowsProblem> problem = deep_problem(operation, d, Arguments{});
     for (int tile = 0; problem && tile < static_cast<int>(std::size(deep_tiles)); ++tile) {
+      if (!takes(deep_tiles[tile], d.dtype, choice)) continue;
       const std::optional<DeepPlan> deep = plan_deep(tile, operation, *problem, d);
       if (deep) most = std::max(most, workspace_of(*deep));
     }

@@ -190,13 +190,14 @@ __device__ __forceinline__ void load_taps(float* c, const RowsParameters& p, int
 }
 
 // Adds the stencil of a channel to one of its pieces, by column; neighbours outside the image are not multiplied. The
-// addresses are those of the piece and of the ones in the rows above and below.
+// addresses are those of the piece, of the pixels beside it, and of the pieces in the rows above and below.
 template <int copy_bytes>
 __device__ __forceinline__ void add_stencil(float (&sum)[4], const float4& taps, const unsigned char* current,
+                                            const unsigned char* left, const unsigned char* right,
                                             const unsigned char* above, bool has_above, const unsigned char* below,
                                             bool has_below, int column, int width) {
   const float4 centre = load_piece(current), up = load_piece(above), down = load_piece(below);
-  const float x[6] = {load_pixel(current - 4), centre.x, centre.y, centre.z, centre.w, load_pixel(current + 16)};
+  const float x[6] = {load_pixel(left), centre.x, centre.y, centre.z, centre.w, load_pixel(right)};
   const float u[4] = {up.x, up.y, up.z, up.w}, d[4] = {down.x, down.y, down.z, down.w};
 #pragma unroll
   for (int e = 0; e < 4; ++e) {
@@ -207,6 +208,14 @@ __device__ __forceinline__ void add_stencil(float (&sum)[4], const float4& taps,
     if (has_right) sum[e] += taps.z * x[e + 2];
     if (has_below) sum[e] += taps.w * d[e];
   }
+}
+
+template <int copy_bytes>
+__device__ __forceinline__ void add_stencil(float (&sum)[4], const float4& taps, const unsigned char* current,
+                                            const unsigned char* above, bool has_above, const unsigned char* below,
+                                            bool has_below, int column, int width) {
+  add_stencil<copy_bytes>(sum, taps, current, current - 4, current + 16, above, has_above, below, has_below, column,
+                          width);
 }
 
 // Writes a piece, of which so many pixels exist.

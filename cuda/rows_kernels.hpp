@@ -17,9 +17,10 @@ cudaError_t launch_tensor_bf16(const RowsPlan& plan, const RowsParameters& param
 cudaError_t launch_last(const RowsPlan& plan, DType dtype, const RowsParameters& parameters, cudaStream_t stream);
 cudaError_t launch_last_tf32(const RowsPlan& plan, const RowsParameters& parameters, cudaStream_t stream);
 
-// deep_f16.cu, deep_bf16.cu
+// deep_f16.cu, deep_bf16.cu, deep_tf32.cu
 cudaError_t launch_deep_f16(const DeepPlan& plan, const DeepParameters& parameters, cudaStream_t stream);
 cudaError_t launch_deep_bf16(const DeepPlan& plan, const DeepParameters& parameters, cudaStream_t stream);
+cudaError_t launch_deep_tf32(const DeepPlan& plan, const DeepParameters& parameters, cudaStream_t stream);
 
 // rows_weight.cu
 cudaError_t launch_rows_weight(const RowsWeightPlan& plan, DType dtype, const RowsWeightParameters& parameters,

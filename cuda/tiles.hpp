@@ -22,9 +22,9 @@
 
 namespace leancore::detail::cuda {
 
-// Of the kernels of many channels: input channels of a stage of their ring, columns of a strip, and bytes from pixel to
-// pixel of channels-last arrays.
-inline constexpr int deep_step = 32, deep_strip = 64, deep_pixel_pitch = deep_step * 2 + 16;
+// Of the kernels of many channels, in bytes: the input channels of a stage of their ring, the columns of a strip, and
+// from pixel to pixel of channels-last arrays.
+inline constexpr int deep_step_bytes = 64, deep_strip_bytes = 128, deep_pixel_pitch = deep_step_bytes + 16;
 
 template <int element_, int channels_, int pixels_, int slots_>
 struct RowRing {
@@ -171,21 +171,33 @@ struct LastTf32Tile {
 };
 
 // deep.cuh; a warp takes 64 pixels
-template <int m_tiles_, int warps_out_, int warps_across_, int stages_>
-struct DeepTile {
+template <int element_, int products_, int m_tiles_, int warps_out_, int warps_across_, int stages_>
+struct DeepTileOf {
+  static constexpr int element = element_;            // bytes
+  static constexpr int products = products_;          // of tensor cores, for one of elements: 3, or 1
   static constexpr int m_tiles = m_tiles_;            // of 16 channels of `out` of a warp
   static constexpr int warps_out = warps_out_;        // over channels of `out`
   static constexpr int warps_across = warps_across_;  // over pixels
   static constexpr int stages = stages_;              // of the ring
 
+  static constexpr int step = deep_step_bytes / element;  // channels of `in` of a stage
+  static constexpr int strip = deep_strip_bytes / element;
   static constexpr int pixels = 64 * warps_across;
   static constexpr int threads = 32 * warps_out * warps_across;
   static constexpr int block_outputs = 16 * m_tiles * warps_out;
-  static constexpr int alpha_bytes = block_outputs * deep_step * 2;  // of a stage
-  static constexpr int extra_bytes = block_outputs * 8 + 16;         // beside the ring: c, and zeros
+  // Of 16 channels of `out` in a stage. For three products alpha is in two parts.
+  static constexpr int alpha_step = 16 * deep_step_bytes * (products == 3 ? 2 : 1);
+  static constexpr int alpha_bytes = alpha_step * m_tiles * warps_out;  // of a stage
+  static constexpr int extra_bytes = block_outputs * 4 * element + 16;  // beside the ring: c, and zeros
+  static constexpr int alpha_lanes = alpha_step / 16;                   // threads that bring those 16 channels
   // Pitches of a channel are odd numbers of 16-byte pieces where a tile of strips has an even number of rows.
-  static_assert(pixels / deep_strip % 2 == 0 && alpha_bytes % (16 * threads) == 0 && threads % 64 == 0);
+  static_assert(pixels / strip % 2 == 0 && alpha_bytes % (16 * threads) == 0 && threads % alpha_lanes == 0);
 };
+template <int m_tiles, int warps_out, int warps_across, int stages>
+struct DeepTile : DeepTileOf<2, 1, m_tiles, warps_out, warps_across, stages> {};
+// deep_rows_tf32.cuh, deep_last_tf32.cuh
+template <int products, int m_tiles, int warps_out, int warps_across, int stages>
+struct DeepTf32Tile : DeepTileOf<4, products, m_tiles, warps_out, warps_across, stages> {};
 
 // rows_weight.cuh
 template <int m_tiles_, int n_tiles_, int warps_o_, int warps_i_, int warps_across_, int pixels_, int ahead_>
@@ -295,23 +307,26 @@ inline constexpr RowsTile rows_tiles[] = {
 
 struct DeepTileFacts {
   const char* name;
+  int element;        // bytes
+  int products;       // of tensor cores, for one of elements
   int block_outputs;  // channels of `out` of a thread block
   int pixels;         // of a tile
-  int threads, stages, alpha_bytes, extra_bytes;
+  int step;           // channels of `in` of a stage
+  int strip;          // columns
+  int threads, stages, alpha_step, alpha_bytes, extra_bytes;
 
   [[nodiscard]] constexpr int shared_bytes(int pixel_bytes) const {
     return stages * (alpha_bytes + pixel_bytes) + extra_bytes;
   }
 };
+template <typename Tile>
+constexpr DeepTileFacts deep_facts(const char* name) {
+  return {name,        Tile::element, Tile::products, Tile::block_outputs, Tile::pixels,      Tile::step,
+          Tile::strip, Tile::threads, Tile::stages,   Tile::alpha_step,    Tile::alpha_bytes, Tile::extra_bytes};
+}
 inline constexpr DeepTileFacts deep_tiles[] = {
-#define LEANCORE_DEEP(name, ...)         \
-  {#name,                                \
-   DeepTile<__VA_ARGS__>::block_outputs, \
-   DeepTile<__VA_ARGS__>::pixels,        \
-   DeepTile<__VA_ARGS__>::threads,       \
-   DeepTile<__VA_ARGS__>::stages,        \
-   DeepTile<__VA_ARGS__>::alpha_bytes,   \
-   DeepTile<__VA_ARGS__>::extra_bytes},
+#define LEANCORE_DEEP(name, ...) deep_facts<DeepTile<__VA_ARGS__>>(#name),
+#define LEANCORE_DEEP_TF32(name, ...) deep_facts<DeepTf32Tile<__VA_ARGS__>>(#name),
 #include "kernels.def"
 };
 

@@ -169,6 +169,11 @@ def deep(m_tiles: int, warps_out: int, warps_across: int, stages: int) -> Loop:
     return Loop(products=m_tiles * (16 + 32), outputs=m_tiles * 16 * 64 / 32, moves={}, inner=3)
 
 
+def deep_tf32(products: int, m_tiles: int, warps_out: int, warps_across: int, stages: int) -> Loop:
+    """A turn is 16 input channels; the stencil is not a product."""
+    return Loop(products=m_tiles * 16 * products, outputs=m_tiles * 16 * 64 / 32, moves={}, inner=3)
+
+
 # By the macro of kernels.def: its kernels, the struct of the tile, the instruction that multiplies.
 KINDS: dict[str, tuple[dict[str, Callable[..., Loop]], str, str]] = {
     "LEANCORE_ROWS_FMA": ({"rows_fma": rows_fma}, "FmaTile", "FFMA"),
@@ -177,6 +182,7 @@ KINDS: dict[str, tuple[dict[str, Callable[..., Loop]], str, str]] = {
     "LEANCORE_ROWS_LAST": ({"rows_last": rows_last}, "LastTile", "HMMA"),
     "LEANCORE_ROWS_LAST_TF32": ({"rows_last_tf32": rows_last_tf32}, "LastTf32Tile", "HMMA"),
     "LEANCORE_DEEP": ({"deep_rows": deep, "deep_last": deep}, "DeepTile", "HMMA"),
+    "LEANCORE_DEEP_TF32": ({"deep_rows_tf32": deep_tf32, "deep_last_tf32": deep_tf32}, "DeepTf32Tile", "HMMA"),
     "LEANCORE_ROWS_WEIGHT": ({"rows_weight": rows_weight}, "WeightTile", "HMMA"),
     "LEANCORE_ROWS_WEIGHT_LAST": ({"rows_weight_last": rows_weight_last}, "WeightLastTile", "HMMA"),
     "LEANCORE_ROWS_WEIGHT_FMA": ({"rows_weight_fma": rows_weight_fma}, "WeightFmaTile", "FFMA"),

@@ -19,6 +19,7 @@ namespace {
 
 const Implementation* const cpu_list[] = {
 #if defined(LEANCORE_X86_64)
+    &cpu::avx512_bf16,
     &cpu::avx512,
     &cpu::avx2,
 #endif
@@ -27,6 +28,7 @@ const Implementation* const cpu_list[] = {
     // Behind generic, which supports whatever they do: taken only where they are asked for by name.
     &cpu::generic256,
     &cpu::generic512,
+    &cpu::generic512_bf16,
 #endif
     &reference::implementation,
 };

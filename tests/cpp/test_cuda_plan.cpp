@@ -123,6 +123,19 @@ void check_side(const cuda::RowsSide& side, const ConvDesc& d, bool channels_las
   }
 }
 
+// Every column of c is one tap, and of volumes the first and the last are the other planes.
+void check_taps(const std::int64_t (&c_tap)[4], const std::int64_t (&c_plane)[2], bool adjoint, const ConvDesc& d) {
+  std::vector<std::int64_t> taps;
+  if (d.dims == 1) taps.assign(c_tap + 1, c_tap + 3);
+  if (d.dims > 1) taps.assign(c_tap, c_tap + 4);
+  if (d.dims == 3) taps.insert(taps.begin(), c_plane[0]), taps.push_back(c_plane[1]);
+  if (adjoint) std::reverse(taps.begin(), taps.end());
+  for (int column = 0; column < 2 * d.dims; ++column) {
+    CHECK(taps[column] == column * d.c_strides[1], "tap %d at %ld, %s", column, static_cast<long>(taps[column]),
+          test::describe(d).c_str());
+  }
+}
+
 void check(const cuda::RowsPlan& plan, const ConvDesc& d, const cuda::DeviceFacts& device) {
   const cuda::RowsTile& tile = cuda::rows_tiles[plan.tile];
   const cuda::RowsParameters& p = plan.parameters;
@@ -136,17 +149,8 @@ void check(const cuda::RowsPlan& plan, const ConvDesc& d, const cuda::DeviceFact
             std::int64_t{plan.launch.grid[1]} * tile.block_outputs >= p.out.channels,
         "%s %s", tile.name, test::describe(d).c_str());
   CHECK(plan.launch.grid[0] == d.batch * p.cut.depth * p.cut.strips * p.cut.chunks, "%s", test::describe(d).c_str());
-  // Every column of c is one tap, and of volumes the first and the last are the other planes.
   CHECK(plan.volume == (d.dims == 3) && (!plan.volume || tile.takes_volumes), "%s", test::describe(d).c_str());
-  std::vector<std::int64_t> taps;
-  if (d.dims == 1) taps.assign(p.c_tap + 1, p.c_tap + 3);
-  if (d.dims > 1) taps.assign(p.c_tap, p.c_tap + 4);
-  if (d.dims == 3) taps.insert(taps.begin(), p.c_plane[0]), taps.push_back(p.c_plane[1]);
-  if (plan.adjoint) std::reverse(taps.begin(), taps.end());
-  for (int column = 0; column < 2 * d.dims; ++column) {
-    CHECK(taps[column] == column * d.c_strides[1], "tap %d at %ld, %s", column, static_cast<long>(taps[column]),
-          test::describe(d).c_str());
-  }
+  check_taps(p.c_tap, p.c_plane, plan.adjoint, d);
   const bool ampere = device.architecture >= 80;
   bool runs = false;
   switch (tile.kind) {
@@ -173,25 +177,31 @@ void check(const cuda::DeepPlan& plan, const ConvDesc& d, const cuda::DeviceFact
   const cuda::DeepParameters& p = plan.parameters;
   const cuda::DeepCut& cut = p.cut;
   const std::string text = test::describe(d);
-  const std::int64_t height = d.dims == 2 ? d.extents[0] : 1, width = d.extents[d.dims - 1];
-  CHECK(cut.height == height && cut.width == width && cut.rows == d.batch * height, "%s", text.c_str());
+  const std::int64_t height = d.dims > 1 ? d.extents[d.dims - 2] : 1, width = d.extents[d.dims - 1];
+  const std::int64_t depth = d.dims == 3 ? d.extents[0] : 1;
+  CHECK(cut.height == height && cut.width == width && cut.depth == depth && cut.rows == d.batch * depth * height, "%s",
+        text.c_str());
+  check_taps(p.c_tap, p.c_plane, plan.adjoint, d);
   const bool last = plan.pack.channels_last, strips = cut.strips > 1;
-  CHECK(cut.tile_columns % (last ? 1 : 8) == 0 && cut.tile_rows >= 1 && cut.tile_rows * cut.tile_columns <= tile.pixels,
+  const int element = static_cast<int>(info(d.dtype).size);
+  CHECK(tile.element == element, "%s %s", tile.name, text.c_str());
+  CHECK(cut.tile_columns * (last ? 16 : element) % 16 == 0 && cut.tile_rows >= 1 &&
+            cut.tile_rows * cut.tile_columns <= tile.pixels,
         "%d rows of %d, %s", cut.tile_rows, cut.tile_columns, text.c_str());
   CHECK((cut.strips - 1) * cut.tile_columns < width && cut.strips * cut.tile_columns >= width, "%d strips, %s",
         cut.strips, text.c_str());
   // Rows, and beside those of strips a pixel; where rows end before the tile does, pixels go on.
-  const int pixel = last ? cuda::deep_pixel_pitch : 2, side = !strips ? 0 : last ? 2 * pixel : 16;
+  const int pixel = last ? cuda::deep_pixel_pitch : element, side = !strips ? 0 : last ? 2 * pixel : 16;
   CHECK(p.row_pitch == cut.tile_columns * pixel + side, "%s", text.c_str());
   CHECK(p.below >= cut.tile_rows * p.row_pitch && (strips || p.below >= tile.pixels * pixel), "%s", text.c_str());
   const int all_rows = p.row_pitch + p.below + p.row_pitch;
   CHECK(last ? p.pixel_bytes >= all_rows
-             : p.pitch >= all_rows && p.pixel_bytes >= cuda::deep_step * p.pitch && p.pitch / 16 % 2 == 1,
+             : p.pitch >= all_rows && p.pixel_bytes >= tile.step * p.pitch && p.pitch / 16 % 2 == 1,
         "%s", text.c_str());
   CHECK(p.row_pitch % 16 == 0 && p.below % 16 == 0 && p.pitch % 16 == 0 && p.pixel_bytes % 16 == 0, "%s", text.c_str());
   CHECK(plan.launch.shared_bytes == static_cast<std::uint32_t>(tile.shared_bytes(p.pixel_bytes)), "%s", text.c_str());
   check_side(p.in, d, last, last ? 16 : plan.copy_bytes);
-  check_side(p.out, d, last, last ? 8 : plan.copy_bytes);
+  check_side(p.out, d, last, last ? 4 * element : plan.copy_bytes);
   CHECK(p.in.channels == (plan.adjoint ? d.c_out : d.c_in) && p.in.channels > 128 &&
             p.out.channels == (plan.adjoint ? d.c_in : d.c_out) && p.stencil_channels == d.diagonal(),
         "%s", text.c_str());
@@ -199,12 +209,12 @@ void check(const cuda::DeepPlan& plan, const ConvDesc& d, const cuda::DeviceFact
   const std::int64_t blocks = (p.out.channels + tile.block_outputs - 1) / tile.block_outputs;
   CHECK(plan.launch.grid[0] == tiles * blocks, "%u blocks, %s", plan.launch.grid[0], text.c_str());
   CHECK(plan.pack.outputs == p.out.channels && plan.pack.inputs == p.in.channels, "%s", text.c_str());
-  const std::int64_t steps = (p.in.channels + cuda::deep_step - 1) / cuda::deep_step;
-  const std::int64_t alpha_bytes = (p.out.channels + 15) / 16 * 16 * steps * cuda::deep_step * 2;
+  const std::int64_t steps = (p.in.channels + tile.step - 1) / tile.step, parts = plan.pack.two_parts ? 2 : 1;
+  const std::int64_t alpha_bytes = (p.out.channels + 15) / 16 * 16 * steps * cuda::deep_step_bytes * parts;
+  CHECK(parts == (tile.products == 3 ? 2 : 1) && plan.pack.input_blocks == steps * 2, "%s", text.c_str());
   CHECK(workspace >= static_cast<std::size_t>(alpha_bytes), "%zu bytes, %s", workspace, text.c_str());
-  CHECK(std::int64_t{plan.packing.grid[0]} * plan.packing.block * 16 >= alpha_bytes, "%s", text.c_str());
-  CHECK(d.dtype == DType::f16 || (d.dtype == DType::bf16 && device.architecture >= 80), "%s on %d", text.c_str(),
-        device.architecture);
+  CHECK(std::int64_t{plan.packing.grid[0]} * plan.packing.block * 16 * parts >= alpha_bytes, "%s", text.c_str());
+  CHECK(d.dtype == DType::f16 || device.architecture >= 80, "%s on %d", text.c_str(), device.architecture);
 }
 
 void check(const cuda::RowsWeightPlan& plan, const ConvDesc& d, const cuda::DeviceFacts& device, bool want_alpha,
@@ -270,6 +280,9 @@ void check(const ConvDesc& d) {
             check_launch(deep->packing, device, d);
             check_launch(deep->launch, device, d);
             check(*deep, d, device, plan.workspace_bytes);
+            const bool coarse = d.dtype == DType::f32 && choice == cuda::Choice::tf32;
+            const int products = d.dtype == DType::f32 && !coarse ? 3 : 1;
+            CHECK(cuda::deep_tiles[deep->tile].products == products, "%s", test::describe(d).c_str());
           }
           if (const auto* weight = std::get_if<cuda::RowsWeightPlan>(&plan.steps)) {
             check_launch(weight->launch, device, d);
@@ -330,6 +343,11 @@ void check_workspace() {
       CHECK(cuda::most_workspace(operation, square(DType::f16, 4, 128, 128, 16), choice) == 0, "128 channels");
       const std::size_t bytes = cuda::most_workspace(operation, square(DType::f16, 4, 512, 512, 16), choice);
       CHECK(bytes == (choice == Choice::all ? 512 * 512 * 2 : 0), "%zu bytes", bytes);
+    }
+    // Of fp32 alpha is there in two parts, for TF32 in one.
+    for (const auto& [choice, size] : {std::pair{Choice::all, 8}, {Choice::tf32, 4}, {Choice::generic, 0}}) {
+      const std::size_t bytes = cuda::most_workspace(operation, square(DType::f32, 4, 512, 512, 16), choice);
+      CHECK(bytes == static_cast<std::size_t>(512 * 512 * size), "%zu bytes", bytes);
     }
   }
 }
@@ -416,7 +434,7 @@ void check_deep_layers() {
   const std::int64_t shapes[][4] = {{64, 256, 32, 256}, {64, 512, 16, 512}, {100, 256, 4, 256}, {100, 128, 4, 256},
                                     {8, 960, 7, 160},   {2, 192, 96, 192},  {1, 144, 131, 384}, {64, 320, 8, 1280}};
   for (const auto& [batch, c_in, side, c_out] : shapes) {
-    for (const DType dtype : {DType::f16, DType::bf16}) {
+    for (const DType dtype : {DType::f32, DType::f16, DType::bf16}) {
       const ConvDesc d = square(dtype, batch, c_in, c_out, side);
       ConvDesc last = d;
       leancore::set_channels_last(last);
@@ -431,16 +449,20 @@ void check_deep_layers() {
       }
     }
   }
-  const auto tile_of = [](const ConvDesc& d) {
-    const cuda::Plan plan = cuda::make_plan(Operation::forward, d, arguments_of(true, true), devices[1], Choice::all);
+  const auto tile_of = [](const ConvDesc& d, Choice choice = Choice::all) {
+    const cuda::Plan plan = cuda::make_plan(Operation::forward, d, arguments_of(true, true), devices[1], choice);
     return cuda::deep_tiles[std::get<cuda::DeepPlan>(plan.steps).tile].block_outputs;
   };
   CHECK(tile_of(square(DType::f16, 64, 512, 512, 16)) == 256, "512 channels");
   CHECK(tile_of(square(DType::f16, 1, 512, 512, 16)) == 128, "one image");
   CHECK(tile_of(square(DType::f16, 64, 512, 384, 16)) == 128, "384 output channels");
+  CHECK(tile_of(square(DType::f32, 64, 512, 512, 16)) == 128, "512 channels");
+  CHECK(tile_of(square(DType::f32, 1, 512, 512, 16)) == 64, "one image");
+  CHECK(tile_of(square(DType::f32, 64, 512, 192, 16)) == 64, "192 output channels");
+  CHECK(tile_of(square(DType::f32, 64, 512, 512, 16), Choice::tf32) == 256, "512 channels");
 }
 
-// Volumes are run by tiled kernels where there is one: of fp32 on the ordinary multipliers alone.
+// Volumes are run by tiled kernels where there is one: of fp32 on the ordinary multipliers, or of many channels.
 void check_volumes() {
   for (const int channels : {16, 32, 48, 64, 128, 256}) {
     for (const DType dtype : {DType::f32, DType::f16, DType::bf16}) {
@@ -455,8 +477,10 @@ void check_volumes() {
             for (const Choice choice : {Choice::all, Choice::tf32}) {
               const cuda::Plan plan = cuda::make_plan(operation, d, arguments_of(true, true), devices[1], choice);
               const auto* rows = std::get_if<cuda::RowsPlan>(&plan.steps);
-              CHECK(tile ? rows != nullptr : std::holds_alternative<cuda::ApplyPlan>(plan.steps), "%s",
-                    test::describe(d).c_str());
+              CHECK(channels > 128 ? std::holds_alternative<cuda::DeepPlan>(plan.steps)
+                    : tile         ? rows != nullptr
+                                   : std::holds_alternative<cuda::ApplyPlan>(plan.steps),
+                    "%s", test::describe(d).c_str());
               CHECK(!rows || channels_last || rows->copy_bytes == (width == 64 ? 16 : info(dtype).size), "%s",
                     test::describe(d).c_str());
             }
@@ -468,6 +492,7 @@ void check_volumes() {
   // Planes count as images: more of them than a launch has blocks.
   const std::int64_t extents[] = {std::int64_t{1} << 20, 1, 64};
   check(leancore::compact_desc(DType::f16, 3, 1 << 12, 1, 1, extents));
+  check(leancore::compact_desc(DType::f16, 3, 1 << 12, 160, 1, extents));
 }
 
 // Splits grow with the images, so that partial results do not fill the memory, as far as the error bound of fp32

@@ -44,6 +44,26 @@ void compare(leancore::ConvDesc d, test::Random& random) {
   if (plan.units > 0) tilings.insert({d.dims, plan.slice_axis});
 }
 
+// The instruction that multiplies pairs of bf16 rounds as its model in the baseline instruction set does: the same bits
+// on data whose sums are not exact. Without stencil, whose products are fused in one of them alone.
+void pairs_round_alike(test::Random& random) {
+  leancore::ConvDesc d = test::random_problem(random, leancore::DType::bf16, 1e5);
+  d.stencil = 0;
+  test::set_layout(d, static_cast<test::Layout>(random.integer(0, 1)), random);
+  test::Arrays<test::bf16> in(d);
+  in.fill([&] { return random.normal(); });
+  for (const leancore::Operation operation : test::operations) {
+    const std::vector<const char*> names = test::implementations(operation, d);
+    const auto has = [&](const char* name) {
+      return std::any_of(names.begin(), names.end(), [name](const char* n) { return std::strcmp(n, name) == 0; });
+    };
+    if (!has("avx512_bf16") || !has("generic512_bf16")) continue;
+    CHECK(test::compute(operation, d, in, true, test::forced("avx512_bf16")) ==
+              test::compute(operation, d, in, true, test::forced("generic512_bf16")),
+          "%s %s", leancore::operation_names[static_cast<int>(operation)], test::describe(d).c_str());
+  }
+}
+
 }  // namespace
 
 int main() {
@@ -54,6 +74,7 @@ int main() {
     compare<test::f16>(test::random_problem(random, leancore::DType::f16, 1e5), random);
     compare<test::bf16>(test::random_problem(random, leancore::DType::bf16, 1e5), random);
   }
+  for (int round = 0; round < test::rounds(300); ++round) pairs_round_alike(random);
   // Shapes that the networks run, and long thin ones.
   const std::int64_t fixed[][5] = {{3, 32, 32, 32, 32}, {2, 16, 48, 12, 12}, {7, 64, 32, 4, 4}, {1, 8, 8, 1, 3000},
                                    {1, 3, 12, 96, 64},  {5, 130, 7, 6, 6},   {1, 1, 1, 700, 1}, {2, 600, 2, 7, 9}};

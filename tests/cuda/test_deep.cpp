@@ -1,13 +1,13 @@
 // The kernels of many channels: every tile on shapes that lead it every way (small images that share a tile, rows that
-// do not fill one, strips, ragged channels, odd widths, unaligned memory, gaps, a NaN), in both directions; and calls
-// that the plan gives to them, with exactly the workspace that is asked for.
+// do not fill one, strips, ragged channels, odd widths, unaligned memory, gaps, NaN and infinities), in both
+// directions; volumes of one plane, of two and of more; and calls that the plan gives to them, with exactly the
+// workspace that is asked for.
 #include <cmath>
 #include <limits>
 #include <optional>
 
-#include "../cpp/bounds.hpp"
+#include "contents.hpp"
 #include "launch.cuh"
-#include "support.hpp"
 #include "tiles.hpp"
 #include "topics.hpp"
 
@@ -16,6 +16,7 @@ namespace {
 namespace cuda = leancore::detail::cuda;
 using leancore::ConvDesc;
 using leancore::Operation;
+using test::Contents;
 
 long cases = 0;
 
@@ -37,20 +38,21 @@ std::vector<T> run_tile(int tile, Operation operation, const ConvDesc& d, const 
 }
 
 template <typename T>
-void compare(int tile, const ConvDesc& d, std::int64_t shift, bool exact, test::Random& random) {
-  const char* name = cuda::deep_tiles[tile].name;
+void compare(int tile, const ConvDesc& d, std::int64_t shift, Contents contents, test::Random& random) {
+  const cuda::DeepTileFacts& t = cuda::deep_tiles[tile];
   test::Arrays<T> in(d);
-  in.fill([&] { return exact ? static_cast<double>(random.integer(-4, 4)) : random.normal(); });
+  test::fill(in, contents, random);
   for (const Operation operation : {Operation::forward, Operation::backward_data}) {
     const std::vector<T> got = run_tile(tile, operation, d, in, shift);
-    if (exact) {
-      const std::vector<T> expected = test::compute(operation, d, in, true, test::forced("reference"));
-      CHECK(got == expected, "%s %s %s, %ld elements off", name, leancore::operation_names[static_cast<int>(operation)],
-            test::describe(d).c_str(), static_cast<long>(shift));
-    } else {
-      test::Bounds(operation, d, in).check(name, operation, d, got, true);
-    }
+    test::check_contents(t.name, operation, d, in, got, contents, t.element == 4 ? t.products : 0);
   }
+}
+
+// Of 16 bits, zeros are multiplied that the definition does not have: check_nan is theirs.
+template <typename T>
+void compare_each(int tile, const ConvDesc& d, std::int64_t shift, test::Random& random) {
+  compare<T>(tile, d, shift, random.integer(0, 2) != 0 ? Contents::integers : Contents::random, random);
+  if (sizeof(T) == 4) compare<T>(tile, d, shift, random.pick({Contents::infinite, Contents::nan}), random);
 }
 
 struct Shape {
@@ -87,8 +89,12 @@ void check_tile(int tile, test::Random& random) {
       leave_gaps(d.x_strides, d.c_in, s.extents, gap);
       leave_gaps(d.y_strides, d.c_out, s.extents, gap);
       const std::int64_t shift = random.integer(0, 2) == 0 ? random.integer(1, 3) : 0;
-      compare<T>(tile, d, shift, random.integer(0, 2) != 0, random);
+      compare_each<T>(tile, d, shift, random);
     }
+  }
+  for (const std::int64_t channels : {129, 136, 160, 192, 200, 256, 384}) {
+    const std::int64_t extents[] = {random.integer(1, 4), random.integer(1, 9)};
+    compare_each<T>(tile, leancore::compact_desc(test::dtype_of<T>, 2, 2, channels, channels, extents), 0, random);
   }
   // alpha, c and bias of any strides.
   ConvDesc d = leancore::compact_desc(test::dtype_of<T>, 2, 2, 140, 133, shapes[1].extents);
@@ -97,35 +103,69 @@ void check_tile(int tile, test::Random& random) {
   d.c_strides[0] = -1;
   d.c_strides[1] = d.diagonal() + 1;
   d.bias_stride = -2;
-  compare<T>(tile, d, 0, true, random);
+  compare<T>(tile, d, 0, Contents::integers, random);
   for (const std::int64_t length : {1, 100, 200}) {
-    compare<T>(tile, leancore::compact_desc(test::dtype_of<T>, 1, 3, 150, 140, &length), 0, true, random);
+    compare<T>(tile, leancore::compact_desc(test::dtype_of<T>, 1, 3, 150, 140, &length), 0, Contents::integers, random);
   }
 }
 
-// Channels-last arrays: vectors of 8 channels of `in` and 4 of `out`.
+// Channels-last arrays: vectors of 16 bytes of channels of `in`, and of 4 channels of `out`.
 template <typename T>
 void check_last(int tile, test::Random& random) {
+  constexpr std::int64_t piece = 16 / sizeof(T);
   const Shape shapes[] = {
       {1, 160, 128, {4, 32}},  // one tile
       {3, 136, 144, {9, 7}},   // images end within tiles; one output block more than a full one
       {5, 160, 136, {4, 4}},   // eight images in a tile
       {1, 136, 264, {5, 64}},  // rows as long as a strip; a third output block
-      {1, 144, 152, {5, 65}},  // strips, the second of one pixel
+      {1, 144, 152, {5, 65}},  // strips, the last of one pixel
       {2, 8, 136, {3, 131}},   // few input channels, strips
+      {1, 128 + piece, 192 + piece, {3, 21}},
+      {2, 200, 384, {1, 5}},
   };
   for (const Shape& s : shapes) {
     ConvDesc d = leancore::compact_desc(test::dtype_of<T>, 2, s.batch, s.c_in, s.c_out, s.extents);
     leancore::set_channels_last(d);
     if (random.integer(0, 1) != 0) {  // a slice of the channels of a larger array
-      for (const int axis : {0, 2, 3}) d.x_strides[axis] += 8 * d.x_strides[axis] / d.c_in;
+      for (const int axis : {0, 2, 3}) d.x_strides[axis] += piece * d.x_strides[axis] / d.c_in;
     }
-    compare<T>(tile, d, random.integer(0, 2) == 0 ? 8 : 0, random.integer(0, 2) != 0, random);
+    compare_each<T>(tile, d, random.integer(0, 2) == 0 ? piece : 0, random);
   }
   for (const std::int64_t length : {1, 100, 200}) {
     ConvDesc row = leancore::compact_desc(test::dtype_of<T>, 1, 3, 152, 144, &length);
     leancore::set_channels_last(row);
-    compare<T>(tile, row, 0, true, random);
+    compare<T>(tile, row, 0, Contents::integers, random);
+  }
+}
+
+// Volumes, whose planes share tiles as images do; both layouts.
+template <typename T>
+void check_volumes(int tile, test::Random& random) {
+  constexpr std::int64_t piece = 16 / sizeof(T);
+  const struct {
+    std::int64_t batch, c_in, c_out, extents[3];
+  } shapes[] = {
+      {2, 136, 72, {3, 5, 8}},     // planes end within tiles
+      {1, 48, 136, {2, 3, 72}},    // two planes, strips
+      {2, 24, 40, {5, 4, 4}},      // many planes in a tile
+      {1, 136, 40, {4, 1, 33}},    // planes of one row
+      {3, 40, 24, {1, 6, 7}},      // one plane
+      {1, piece, 24, {7, 2, 131}}  // few channels, odd strips
+  };
+  for (const auto& s : shapes) {
+    ConvDesc d = leancore::compact_desc(test::dtype_of<T>, 3, s.batch, s.c_in, s.c_out, s.extents);
+    ConvDesc last = d;
+    const std::int64_t gap = random.pick({std::int64_t{0}, std::int64_t{8}, std::int64_t{3}});
+    for (std::int64_t* strides : {d.x_strides, d.y_strides}) {  // between planes, channels and volumes
+      strides[2] += gap;
+      strides[1] = s.extents[0] * strides[2] + gap;
+      strides[0] = (strides == d.x_strides ? s.c_in : s.c_out) * strides[1] + gap;
+    }
+    compare_each<T>(tile, d, random.integer(0, 2) == 0 ? random.integer(1, 3) : 0, random);
+    leancore::set_channels_last(last);
+    last.x_strides[2] += piece * random.integer(0, 1);
+    last.x_strides[0] = s.extents[0] * last.x_strides[2] + piece;
+    compare_each<T>(tile, last, 0, random);
   }
 }
 
@@ -134,11 +174,11 @@ template <typename T>
 void check_borders(int tile, test::Random& random) {
   for (const std::int64_t width : {1, 2, 3, 5, 8, 9, 15, 16, 17, 24, 31, 40, 63, 64, 65, 66, 80, 127, 128, 129, 136}) {
     const std::int64_t extents[] = {random.integer(1, 5), width};
-    compare<T>(tile, leancore::compact_desc(test::dtype_of<T>, 2, random.integer(1, 3), 40, 35, extents), 0, true,
-               random);
+    compare<T>(tile, leancore::compact_desc(test::dtype_of<T>, 2, random.integer(1, 3), 40, 35, extents), 0,
+               Contents::integers, random);
     ConvDesc last = leancore::compact_desc(test::dtype_of<T>, 2, random.integer(1, 3), 40, 24, extents);
     leancore::set_channels_last(last);
-    compare<T>(tile, last, 0, true, random);
+    compare<T>(tile, last, 0, Contents::integers, random);
   }
 }
 
@@ -188,8 +228,10 @@ void check_calls(test::Random& random) {
     in.fill([&] { return static_cast<double>(random.integer(-4, 4)); });
     for (const Operation operation : {Operation::forward, Operation::backward_data, Operation::backward}) {
       const std::vector<T> expected = test::compute(operation, d, in, true, test::forced("reference"));
-      CHECK(test::compute_on_device(operation, d, in, true, test::on_device("cuda")) == expected, "%s %s",
-            leancore::operation_names[static_cast<int>(operation)], test::describe(d).c_str());
+      for (const char* name : {"cuda", "cuda_tf32"}) {
+        CHECK(test::compute_on_device(operation, d, in, true, test::on_device(name)) == expected, "%s %s %s", name,
+              leancore::operation_names[static_cast<int>(operation)], test::describe(d).c_str());
+      }
     }
   }
 }
@@ -203,22 +245,31 @@ int test_cuda::deep() {
   for (int tile = 0; tile < static_cast<int>(std::size(cuda::deep_tiles)); ++tile) {
     const cuda::DeepTileFacts& t = cuda::deep_tiles[tile];
     // Channels-last strips need the most.
-    if (t.shared_bytes((t.pixels / cuda::deep_strip + 2) * (cuda::deep_strip + 2) * cuda::deep_pixel_pitch) >
-        shared_bytes) {
+    if (t.shared_bytes((t.pixels / t.strip + 2) * (t.strip + 2) * cuda::deep_pixel_pitch) > shared_bytes) {
       std::printf("%s: not on this device\n", t.name);
       continue;
     }
     const long before = cases;
-    check_tile<test::f16>(tile, random);
-    check_tile<test::bf16>(tile, random);
-    check_last<test::f16>(tile, random);
-    check_last<test::bf16>(tile, random);
-    check_borders<test::f16>(tile, random);
-    check_borders<test::bf16>(tile, random);
-    check_nan<test::f16>(tile, random);
-    check_nan<test::bf16>(tile, random);
+    if (t.element == 4) {
+      check_tile<float>(tile, random);
+      check_last<float>(tile, random);
+      check_volumes<float>(tile, random);
+      check_borders<float>(tile, random);
+    } else {
+      check_tile<test::f16>(tile, random);
+      check_tile<test::bf16>(tile, random);
+      check_last<test::f16>(tile, random);
+      check_last<test::bf16>(tile, random);
+      check_volumes<test::f16>(tile, random);
+      check_volumes<test::bf16>(tile, random);
+      check_borders<test::f16>(tile, random);
+      check_borders<test::bf16>(tile, random);
+      check_nan<test::f16>(tile, random);
+      check_nan<test::bf16>(tile, random);
+    }
     std::printf("%s: %ld cases\n", t.name, cases - before);
   }
+  check_calls<float>(random);
   check_calls<test::f16>(random);
   check_calls<test::bf16>(random);
   return test::summary("cuda deep");

@@ -1,13 +1,11 @@
 // Every tile of the row-marching kernels, on the shapes that lead it every way: rows side by side in a slot, strips,
 // several chunks, ragged channels and widths, unaligned memory, gaps between rows, channels and images; volumes of one
 // plane, of two and of more; both directions.
-#include <bit>
 #include <map>
 #include <optional>
 
-#include "../cpp/bounds.hpp"
+#include "contents.hpp"
 #include "launch.cuh"
-#include "support.hpp"
 #include "tiles.hpp"
 #include "topics.hpp"
 
@@ -15,6 +13,7 @@ namespace {
 
 namespace cuda = leancore::detail::cuda;
 using leancore::Operation;
+using test::Contents;
 
 std::map<int, int> cases;  // by tile
 
@@ -30,31 +29,25 @@ void leave_gaps(std::int64_t* strides, const leancore::ConvDesc& d, std::int64_t
   strides[0] = channels * stride + 2 * gap;
 }
 
-// What is in the arrays, and what is asked of the results. integers: the same bits as the reference's. random: within
-// the bounds. infinite, nan: infinities and NaN where the reference has them; of fp32 alone, in which no zeros are
-// multiplied that the definition does not have.
-enum class Contents { integers, random, infinite, nan };
-
-template <typename T>
-void fill(test::Arrays<T>& in, Contents contents, test::Random& random) {
-  constexpr double infinity = std::numeric_limits<double>::infinity(), nan = std::numeric_limits<double>::quiet_NaN();
-  const double all_bits_set = std::bit_cast<double>(~std::uint64_t{0} >> 1);  // the NaN that GPUs make
-  const test::Data data = random.pick(test::all_data);
-  const std::int64_t rarity = random.integer(3, 3000);
-  in.fill([&] {
-    if (contents == Contents::random) return test::draw<T>(data, random);
-    if (contents == Contents::integers || random.integer(0, rarity) != 0) {
-      return static_cast<double>(random.integer(-4, 4));
-    }
-    return contents == Contents::nan ? all_bits_set : random.pick({infinity, -infinity, nan});
-  });
+// Of TF32 numbers, for one of fp32.
+int products_of(cuda::RowsKind kind) {
+  switch (kind) {
+    case cuda::RowsKind::tf32x3:
+    case cuda::RowsKind::last_tf32x3:
+      return 3;
+    case cuda::RowsKind::tf32:
+    case cuda::RowsKind::last_tf32:
+      return 1;
+    default:
+      return 0;
+  }
 }
 
 // Runs one tile, whatever the plan would have chosen: only that tile is offered.
 template <typename T>
 void compare(int tile, leancore::ConvDesc d, std::int64_t shift, Contents contents, test::Random& random) {
   test::Arrays<T> in(d);
-  fill(in, contents, random);
+  test::fill(in, contents, random);
   for (const Operation operation : {Operation::forward, Operation::backward_data}) {
     test::Outputs<T> host(operation, d, test::GuardedMemory::Flush::to_end);
     const test::DeviceArrays<T> from(in, shift), out(host, shift);
@@ -65,37 +58,8 @@ void compare(int tile, leancore::ConvDesc d, std::int64_t shift, Contents conten
     REQUIRE_CUDA(cuda::run(*plan, d.dtype, cuda::Call{a, nullptr, nullptr}));
     REQUIRE_CUDA(cudaDeviceSynchronize());
     (operation == Operation::forward ? out.y : out.x).download();
-    const std::vector<T> got = host.values();
-    const std::string who = cuda::rows_tiles[tile].name;
-    if (contents == Contents::integers) {
-      const std::vector<T> expected = test::compute(operation, d, in, true, test::forced("reference"));
-      CHECK(got == expected, "%s %s %s, %ld elements off", cuda::rows_tiles[tile].name,
-            leancore::operation_names[static_cast<int>(operation)], test::describe(d).c_str(),
-            static_cast<long>(shift));
-    } else if (contents != Contents::random) {
-      const std::vector<T> expected = test::compute(operation, d, in, true, test::forced("reference"));
-      for (std::size_t i = 0; i < got.size(); ++i) {
-        CHECK(test::same_value(got[i], expected[i]), "%s %s element %zu: %g, expected %g, %s", who.c_str(),
-              leancore::operation_names[static_cast<int>(operation)], i, static_cast<double>(got[i]),
-              static_cast<double>(expected[i]), test::describe(d).c_str());
-      }
-    } else if constexpr (std::is_same_v<T, float>) {
-      const test::Bounds bounds(operation, d, in);
-      switch (cuda::rows_tiles[tile].kind) {
-        case cuda::RowsKind::tf32x3:
-        case cuda::RowsKind::last_tf32x3:
-          bounds.check_tf32(who.c_str(), operation, d, in, got, 3);
-          break;
-        case cuda::RowsKind::tf32:
-        case cuda::RowsKind::last_tf32:
-          bounds.check_tf32(who.c_str(), operation, d, in, got, 1);
-          break;
-        default:
-          bounds.check(who.c_str(), operation, d, got);
-      }
-    } else {
-      test::Bounds(operation, d, in).check(who.c_str(), operation, d, got, true);
-    }
+    test::check_contents(cuda::rows_tiles[tile].name, operation, d, in, host.values(), contents,
+                         products_of(cuda::rows_tiles[tile].kind));
     ++cases[tile];
   }
 }

@@ -120,6 +120,70 @@ void count_weight(int index, const leancore::ConvDesc& d) {
   check(tile.name, "backward_weight", d, images, weights);
 }
 
+// Sectors that tiles read beside their own pixels, of the channels whose stencil they add: the rows above and below,
+// and the pixels beside strips.
+std::int64_t beside_tiles(const cuda::DeepPlan& plan) {
+  const cuda::DeepParameters& p = plan.parameters;
+  const cuda::DeepCut& cut = p.cut;
+  const std::int64_t element = cuda::deep_tiles[plan.tile].element, bytes = element * p.stencil_channels;
+  std::int64_t rows = 0;
+  for (int row = cut.tile_rows; row < cut.rows; row += cut.tile_rows) rows += row % cut.height != 0 ? 2 : 0;
+  const std::int64_t sides = std::int64_t{cut.rows} * (cut.strips - 1) * 2;
+  return rows * cut.width * bytes / 32 + sides * (plan.pack.channels_last ? bytes / 32 : p.stencil_channels);
+}
+
+template <typename T>
+void count_deep(int index, const leancore::ConvDesc& d) {
+  const cuda::DeepTileFacts& tile = cuda::deep_tiles[index];
+  test::Arrays<T> in(d);
+  fill(in);
+  const test::DeviceArrays<T> arrays(in, 0);
+  leancore::detail::Arguments a;
+  a.x = arrays.x.origin();
+  a.dy = a.y = arrays.y.origin();
+  a.alpha = arrays.alpha.origin();
+  a.c = arrays.c.origin();
+  a.bias = arrays.bias.origin();
+  a.dx = arrays.x.origin();
+  for (const Operation operation : {Operation::forward, Operation::backward_data}) {
+    const std::optional<cuda::DeepPlan> plan = cuda::plan_deep_tile(index, operation, d, a);
+    CHECK(plan.has_value(), "%s %s", tile.name, test::describe(d).c_str());
+    if (!plan) continue;
+    const test::DeviceMemory workspace(cuda::workspace_of(*plan));
+    cuda_emulation_count();
+    REQUIRE_CUDA(cuda::run(*plan, d.dtype, cuda::Call{a, workspace.data(), nullptr}));
+    // The pixels are read once for each block of output channels.
+    const bool forward = operation == Operation::forward;
+    const std::int64_t blocks = (plan->parameters.out.channels + tile.block_outputs - 1) / tile.block_outputs;
+    Count images, weights;
+    images.add(forward ? arrays.x : arrays.y, beside_tiles(*plan) * 32, blocks);
+    images.add(forward ? arrays.y : arrays.x);
+    weights.add(arrays.alpha);
+    weights.add(arrays.c, 0, plan->launch.grid[0]);
+    if (forward) weights.add(arrays.bias, 0, plan->launch.grid[0]);
+    // Written, and read again by every tile.
+    weights.moved += static_cast<std::int64_t>(cuda_emulation_sectors(workspace.data()));
+    weights.fewest += static_cast<std::int64_t>(cuda::workspace_of(*plan)) / 32 * (1 + plan->launch.grid[0] / blocks);
+    check(tile.name, leancore::operation_names[static_cast<int>(operation)], d, images, weights);
+  }
+}
+
+// Strips, several rows of an image in a tile, several images in a tile; the channels of two blocks or more, and of
+// another number.
+template <typename T>
+void count_deep_layers(int index) {
+  const cuda::DeepTileFacts& t = cuda::deep_tiles[index];
+  const std::int64_t shapes[][5] = {
+      {1, 256, 256, 8, 4 * t.strip}, {1, 192, 256, 16, 32}, {1, 256, 192, 16, 16}, {4, 256, 256, 8, 8}};
+  for (const auto& [batch, c_in, c_out, height, width] : shapes) {
+    const std::int64_t extents[] = {height, width};
+    leancore::ConvDesc d = leancore::compact_desc(test::dtype_of<T>, 2, batch, c_in, c_out, extents);
+    count_deep<T>(index, d);
+    leancore::set_channels_last(d);
+    count_deep<T>(index, d);
+  }
+}
+
 // Rows that fill a slot, strips of wider ones, several rows side by side.
 template <typename Visit>
 void over_shapes(leancore::DType dtype, std::int64_t channels, std::int64_t pixels, Visit visit) {
@@ -145,6 +209,9 @@ int test_cuda::traffic() {
     const cuda::WeightTileFacts& t = cuda::weight_tiles[tile];
     if (t.kind != cuda::WeightKind::tensor) continue;
     over_shapes(leancore::DType::bf16, t.channels, t.pixels, [&](auto d) { count_weight<test::bf16>(tile, d); });
+  }
+  for (int tile = 0; tile < static_cast<int>(std::size(cuda::deep_tiles)); ++tile) {
+    cuda::deep_tiles[tile].element == 4 ? count_deep_layers<float>(tile) : count_deep_layers<test::bf16>(tile);
   }
   return test::summary("cuda traffic");
 }

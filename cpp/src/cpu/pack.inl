@@ -1,16 +1,21 @@
 // Copying a slice of an array into a packed slot, [channel][position] with positions contiguous.
 
-template <typename E, typename T = compute_type<E>>
-LEANCORE_INLINE void copy_run(T* to, const E* from, std::int64_t count) {
-  using S = Simd<T>;
-  if (count < S::width) {
-    for (std::int64_t q = 0; q < count; ++q) to[q] = static_cast<T>(from[q]);
-    return;
+// From: a pointer, or a PairOfRuns.
+template <typename T, typename From>
+LEANCORE_INLINE void copy_run(T* to, From from, std::int64_t count) {
+  if constexpr (sizeof(T) == 2) {
+    std::memcpy(to, from, static_cast<std::size_t>(count) * sizeof(T));
+  } else {
+    using S = Simd<T>;
+    if (count < S::width) {
+      for (std::int64_t q = 0; q < count; ++q) to[q] = static_cast<T>(from[q]);
+      return;
+    }
+    std::int64_t q = 0;
+    for (; q + S::width <= count; q += S::width) S::store(to + q, S::load(from + q));
+    // The rest overlaps what has been copied, so that nothing past either end is touched.
+    if (q < count) S::store(to + count - S::width, S::load(from + (count - S::width)));
   }
-  std::int64_t q = 0;
-  for (; q + S::width <= count; q += S::width) S::store(to + q, S::load(from + q));
-  // The rest overlaps what has been copied, so that nothing past either end is touched.
-  if (q < count) S::store(to + count - S::width, S::load(from + count - S::width));
 }
 
 // One plane of one side of a call as packing sees it: rows of lines of elements.
@@ -26,8 +31,8 @@ struct PackedShape {
 };
 
 // Calls copy(to, from) for every line of one channel.
-template <typename E, typename T, typename Copy>
-LEANCORE_INLINE void over_lines(const PackedShape& shape, const E* from, T* to, Copy copy) {
+template <typename From, typename T, typename Copy>
+LEANCORE_INLINE void over_lines(const PackedShape& shape, From from, T* to, Copy copy) {
   for (std::int64_t row = 0; row < shape.rows; ++row, from += shape.row_step, to += shape.inner) {
     for (std::int64_t line = 0; line < shape.lines; ++line)
       copy(to + shape.line_to[line], from + shape.line_from[line]);
@@ -202,11 +207,21 @@ void pack_channel(const PackedShape& shape, const E* from, T* to) {
     return;
   } else if (shape.step == 1) {
     over_lines(shape, from, to, [&](T* line_to, const E* line) { copy_run(line_to, line, shape.count); });
-  } else if (shape.step == 2 && Simd<T>::width > 4) {
-    pack_every_second(shape, from, to);
+  } else if (shape.step == 2 && sizeof(T) > 2 && Simd<compute_type<T>>::width > 4) {
+    if constexpr (sizeof(T) > 2) pack_every_second(shape, from, to);
   } else {
     over_lines(shape, from, to, [&](T* line_to, const E* line) {
       for (std::int64_t q = 0; q < shape.count; ++q) line_to[q] = static_cast<T>(line[q * shape.step]);
     });
+  }
+}
+
+// Two channels whose elements follow each other along the lines.
+template <typename T>
+void pack_two_channels(const PackedShape& shape, PairOfRuns from, T* to) {
+  if (shape.dense) {
+    copy_run(to, from, shape.rows * shape.inner);
+  } else if (shape.count > 0) {
+    over_lines(shape, from, to, [&](T* line_to, PairOfRuns line) { copy_run(line_to, line, shape.count); });
   }
 }

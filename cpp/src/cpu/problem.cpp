@@ -165,6 +165,26 @@ bool is_channels_last(Operation operation, const ConvDesc& d) {
          (operation != Operation::backward || contiguous(d.c_in, d.dx_strides[1]));
 }
 
+bool takes_pairs(Operation operation, const ConvDesc& d) {
+  if (d.dtype != DType::bf16 || !family_supports(operation, d)) return false;
+  if (is_channels_last(operation, d)) return true;
+  // Channels first, lines are copied as they are, and with very few channels there is nothing to gain.
+  const int last = d.dims - 1;
+  const bool x = d.stride[last] * d.x_strides[last + 2] == 1, y = d.y_strides[last + 2] == 1;
+  switch (operation) {
+    case Operation::forward:
+      return x && d.c_in > 1;
+    case Operation::backward_data:
+      return y && d.c_out > 1;
+    case Operation::backward_weight:
+      return x && y && d.c_out >= 8;
+    case Operation::backward:
+      break;
+  }
+  return std::min(d.c_in, d.c_out) >= 16 && takes_pairs(Operation::backward_data, data_part(d)) &&
+         takes_pairs(Operation::backward_weight, weight_part(d));
+}
+
 Work work_of(Operation operation) {
   return operation == Operation::backward_weight ? Work::weight
          : operation == Operation::backward      ? Work::both

@@ -126,6 +126,9 @@ void run(Operation operation, const char* function, const ConvDesc& desc, Device
   context.device = device;
   context.stream = stream.handle();
   if (!implementation.is_none()) {
+    if (!PyUnicode_Check(implementation.ptr())) {
+      raise(fail(StatusCode::invalid_type, "%s: implementation is not a str", function));
+    }
     context.implementation = PyUnicode_AsUTF8AndSize(implementation.ptr(), nullptr);
     if (context.implementation == nullptr) throw nb::python_error();
   }

@@ -362,7 +362,7 @@ std::optional<RowsPlan> plan_rows(int tile_index, Operation operation, const Row
   set_taps(d, rows.adjoint, 4, p.c_plane);
   rows.launch.grid[0] = static_cast<std::uint32_t>(images(d) * units_per_image);
   rows.launch.grid[1] = static_cast<std::uint32_t>(output_blocks);
-  rows.launch.block = static_cast<std::uint32_t>(tile.threads);
+  rows.launch.block = static_cast<std::uint32_t>(rows.volume ? tile.volume_threads : tile.threads);
   rows.launch.shared_bytes = static_cast<std::uint32_t>(tile.shared_bytes);
   return rows;
 }

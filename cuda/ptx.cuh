@@ -26,6 +26,17 @@ __device__ __forceinline__ int opaque(int value) {
   return value;
 }
 
+// The same of an address in global memory: what is added to it is added to it, and not to what it was made of.
+template <typename T>
+__device__ __forceinline__ T* opaque_global(T* address) {
+#if defined(__CUDA_ARCH__)
+  std::size_t global = __cvta_generic_to_global(address);
+  asm volatile("" : "+l"(global));
+  address = static_cast<T*>(__cvta_global_to_generic(global));
+#endif
+  return address;
+}
+
 // ---- asynchronous copies from global to shared memory -------------------------------------------------------------
 
 // Copies `bytes` (4, 8 or 16, to which both addresses are aligned), or writes zeros where `exists` is false; `from` is

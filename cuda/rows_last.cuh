@@ -27,6 +27,8 @@ class RowsLast {
     const int warp = __shfl_sync(0xffffffff, thread / 32, 0);
     across = warp % Tile::warps_across;
     first_output = static_cast<int>(blockIdx.y) * Tile::block_outputs + warp / Tile::warps_across * 16 * n_blocks;
+    out =
+        opaque_global(static_cast<T*>(const_cast<void*>(p.out.data)) + unit.offset(p.out) + output(0, 0, lane % 4 * 2));
     read_weights();
     read_bias();
 #pragma unroll
@@ -56,10 +58,11 @@ class RowsLast {
           for (int j = 0; j < 2; ++j) multiply_add<T>(sum[b][j], x, alpha[b][j][k][0], alpha[b][j][k][1]);
         }
       }
-      add_tap((above_here[i] ? current : above) + above_offset[i] + part, 0, sum);
-      add_tap(first_of_row[i] ? zeros + part : centre - Ring::pitch, 1, sum);
-      add_tap(last_of_row[i] ? zeros + part : centre + Ring::pitch, 2, sum);
-      add_tap((below_here[i] ? current : below) + below_offset[i] + part, 3, sum);
+      const int flags = place_flags[i];
+      add_tap((flags & above_here ? current : above) + above_offset[i] + part, 0, sum);
+      add_tap(flags & first_of_row ? zeros + part : centre - Ring::pitch, 1, sum);
+      add_tap(flags & last_of_row ? zeros + part : centre + Ring::pitch, 2, sum);
+      add_tap((flags & below_here ? current : below) + below_offset[i] + part, 3, sum);
       if constexpr (Tile::volume) {
         add_plane(front, 0, sum);
         add_plane(back, 1, sum);
@@ -122,16 +125,17 @@ class RowsLast {
     offset[i] = (pixel + 1) * Ring::pitch;
     above_offset[i] = offset[i] + place.above;
     below_offset[i] = offset[i] + place.below;
-    above_here[i] = place.above_here;
-    below_here[i] = place.below_here;
     const bool absent = place.row >= p.cut.rows_per_block;  // behind the last row of the slot, where nothing is
-    first_of_row[i] = p.cut.strips == 1 && (place.column == 0 || absent);
-    last_of_row[i] = p.cut.strips == 1 && (place.column + 1 == p.cut.width || absent);
+    const bool begins = p.cut.strips == 1 && (place.column == 0 || absent);
+    const bool ends = p.cut.strips == 1 && (place.column + 1 == p.cut.width || absent);
+    place_flags[i] = opaque((place.above_here ? above_here : 0) | (place.below_here ? below_here : 0) |
+                            (begins ? first_of_row : 0) | (ends ? last_of_row : 0));
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      const PieceOfRow out(p.cut, unit, first + lane / 4 + half * 8, Ring::pitch);
-      row_in_block[i][half] = out.row;
-      out_column[i][half] = out.column;
+      const PieceOfRow to(p.cut, unit, first + lane / 4 + half * 8, Ring::pitch);
+      row_in_block[i][half] = to.row;
+      out_column[i][half] = to.column;
+      out_offset[i][half] = to.row < p.cut.rows_per_block ? to.row * p.out.row + to.column * p.out.column : 0;
     }
   }
 
@@ -210,18 +214,18 @@ class RowsLast {
   }
 
   __device__ __forceinline__ void store(int block, int i, const Sums& sum) const {
+    const int block_row = block * p.cut.rows_per_block;
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      const int row = block * p.cut.rows_per_block + row_in_block[i][half];
-      if (row >= unit.last_row) continue;
-      T* to = static_cast<T*>(const_cast<void*>(p.out.data)) + unit.offset(p.out) + row * p.out.row +
-              out_column[i][half] * p.out.column;
+      if (block_row + row_in_block[i][half] >= unit.last_row) continue;
+      T* to = out + (block_row * p.out.row + out_offset[i][half]);
 #pragma unroll
       for (int b = 0; b < n_blocks; ++b) {
         const int o = output(b, 0, lane % 4 * 2);
         if (o >= p.out.channels) continue;
-        *reinterpret_cast<uint2*>(to + o) = make_uint2(round_pair<T>(sum[b][0][2 * half], sum[b][0][2 * half + 1]),
-                                                       round_pair<T>(sum[b][1][2 * half], sum[b][1][2 * half + 1]));
+        *reinterpret_cast<uint2*>(to + b * 16) =
+            make_uint2(round_pair<T>(sum[b][0][2 * half], sum[b][0][2 * half + 1]),
+                       round_pair<T>(sum[b][1][2 * half], sum[b][1][2 * half + 1]));
       }
     }
   }
@@ -229,12 +233,16 @@ class RowsLast {
   const RowsParameters& p;
   const RowsUnit& unit;
   int lane, across, first_output;
+  T* out;  // the lane's first channel of the first pixel
   float bias[n_blocks][2][2];
   std::uint32_t alpha[n_blocks][2][k_blocks][2];
   std::uint32_t c[n_blocks][2][4][2];  // diag(c[., tap])
   uint2 c_plane[n_blocks][2];          // c of the planes before and after, of volumes
-  int offset[groups], above_offset[groups], below_offset[groups], row_in_block[groups][2], out_column[groups][2];
-  bool above_here[groups], below_here[groups], first_of_row[groups], last_of_row[groups];
+  int offset[groups], above_offset[groups], below_offset[groups];
+  int row_in_block[groups][2], out_column[groups][2], out_offset[groups][2];
+  // What holds for the pixel whose channels the lane reads.
+  static constexpr int above_here = 1, below_here = 2, first_of_row = 4, last_of_row = 8;
+  int place_flags[groups];
 };
 
 template <typename T, typename Tile>

@@ -4,8 +4,9 @@
 // Slots are those of pixels.cuh. A product takes 16 pixels x 8 input channels, read by ldmatrix (which moves 16-byte
 // pieces and does not mind what is in them), and 8 input channels x 8 output channels of alpha, which stay in
 // registers. Output channels are spread over the products j = 0, 1 as in rows_last.cuh: a lane has 4 channels of a
-// pixel side by side, for which it reads its neighbours, and which it stores, in pieces of 16 bytes. Of
-// volumes, it reads the same piece of the planes before and after from global memory.
+// pixel side by side, for which it reads its neighbours, and which it stores, in pieces of 16 bytes; of volumes, it
+// reads the same piece of the planes before and after from global memory. Row g of a product is pixel spread(g), so
+// that the pixels that are read at once lie in different banks.
 #pragma once
 
 #include "pixels.cuh"
@@ -37,7 +38,7 @@ class RowsLastTf32 {
     c = taps + first + t * 4;
     read_alpha();
     // The lane's row of ldmatrix, and the piece of it: channels 0 to 3 of the first lanes, 4 to 7 of the others.
-    read_offset = (group_pixel(0) + lane % 16 + 1) * Ring::pitch + lane / 16 * 16;
+    read_offset = (group_pixel(0) + lane / 8 % 2 * 8 + spread(lane % 8) + 1) * Ring::pitch + lane / 16 * 16;
 #pragma unroll
     for (int i = 0; i < groups * 2; ++i) pieces[i] = PieceOfRow(p.cut, unit, out_pixel(i), Ring::pitch);
   }
@@ -64,7 +65,7 @@ class RowsLastTf32 {
  private:
   __device__ __forceinline__ int group_pixel(int i) const { return (across + i * Tile::warps_across) * 16; }
   // Pixel half = i % 2 that the lane writes of group i / 2.
-  __device__ __forceinline__ int out_pixel(int i) const { return group_pixel(i / 2) + i % 2 * 8 + g; }
+  __device__ __forceinline__ int out_pixel(int i) const { return group_pixel(i / 2) + i % 2 * 8 + spread(g); }
 
   // Of column n of the product j of the n_block-th 16 output channels.
   __device__ __forceinline__ int output(int n_block, int j, int n) const {

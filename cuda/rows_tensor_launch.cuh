@@ -19,13 +19,11 @@ cudaError_t launch_tensor_tile(const RowsPlan& plan, const RowsParameters& param
 template <typename T>
 cudaError_t launch_tensor(const RowsPlan& plan, const RowsParameters& parameters, cudaStream_t stream) {
   const char* name = rows_tiles[plan.tile].name;
-#define LEANCORE_ROWS_TENSOR(tile, ...)                                                      \
-  if (std::strcmp(name, #tile) == 0) {                                                       \
-    using Tile = TensorTile<__VA_ARGS__>;                                                    \
-    if constexpr (Tile::takes_volumes) {                                                     \
-      if (plan.volume) return launch_tensor_tile<T, Volume<Tile>>(plan, parameters, stream); \
-    }                                                                                        \
-    return launch_tensor_tile<T, Tile>(plan, parameters, stream);                            \
+#define LEANCORE_ROWS_TENSOR(tile, ...)                                                                    \
+  if (std::strcmp(name, #tile) == 0) {                                                                     \
+    using Tile = TensorTile<__VA_ARGS__>;                                                                  \
+    return plan.volume ? launch_tensor_tile<T, Volume<typename Tile::InVolumes>>(plan, parameters, stream) \
+                       : launch_tensor_tile<T, Tile>(plan, parameters, stream);                            \
   }
 #include "kernels.def"
   return cudaErrorInvalidValue;

@@ -1,8 +1,8 @@
 // Row-marching backward_weight for fp32 channels-last arrays on the ordinary multipliers.
 //
 // As rows_weight_fma.cuh, but here 16 bytes are 4 channels of a pixel: a thread of a team takes every so many-th four
-// of dy and of x, and goes through a piece of 4 pixels one by one. For dc it takes 4 channels of one of these pixels,
-// of volumes also of the planes before and after.
+// of dy and of x, and goes through a piece of 4 pixels one by one. For dc it takes 4 channels of a single pixel, of
+// volumes also of the planes before and after, in an order of pixels that keeps banks apart.
 #pragma once
 
 #include "pixels.cuh"
@@ -26,12 +26,12 @@ class RowsWeightFmaLast : public FmaWeightSums<Tile, 4> {
 
  public:
   __device__ RowsWeightFmaLast(const RowsWeightParameters& parameters, unsigned char*, int thread)
-      : Base(parameters, thread) {}
+      : Base(parameters, thread), stencil_pixel(spread(team % 2 * 4 + own / quads) - team % 2 * 4) {}
 
   __device__ __forceinline__ void compute(const RowsUnit& unit, int block, const WeightSlots& at) {
 #pragma unroll 1
     for (int piece = team; piece < Tile::pixels / 4; piece += Tile::teams) {
-      const int pixel = piece * 4 + own / quads;
+      const int pixel = piece * 4 + stencil_pixel;
       Planes planes;
       if constexpr (Tile::volume && planes_early) {
         planes.front = load_plane(unit, block, pixel, true);
@@ -115,6 +115,9 @@ class RowsWeightFmaLast : public FmaWeightSums<Tile, 4> {
     c[2][tap] += dy.z * x[2];
     c[3][tap] += dy.w * x[3];
   }
+
+  static_assert(Tile::teams % 2 == 0);  // the pieces of a team are all even, or all odd
+  int stencil_pixel;                    // of a piece, or of the one beside it
 };
 
 template <typename Tile, int copy_bytes>

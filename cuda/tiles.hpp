@@ -96,8 +96,10 @@ struct Tf32Tile {
 // rows_tensor.cuh
 template <int k_blocks_, int m_tiles_, int warps_out_, int warps_across_, int pixels_, int ahead_>
 struct TensorTile {
-  static constexpr bool volume = false;
-  static constexpr bool takes_volumes = m_tiles_ == 1;  // more would not fit in registers
+  static constexpr bool volume = false, takes_volumes = true;
+  // Of volumes, a warp has one tile of 16 channels of `out`, and the thread block more warps: more would not fit in
+  // registers.
+  using InVolumes = TensorTile<k_blocks_, 1, warps_out_ * m_tiles_, warps_across_, pixels_, ahead_>;
 
   static constexpr int k_blocks = k_blocks_;          // of 16 channels of `in`, at most
   static constexpr int m_tiles = m_tiles_;            // of 16 channels of `out` of a warp
@@ -299,11 +301,15 @@ struct RowsTile {
   int pixels;         // of a slot
   int threads, shared_bytes;
   bool takes_volumes;
+  int volume_threads;
 };
 template <typename Tile>
 constexpr RowsTile rows_tile(const char* name, RowsKind kind) {
-  return {name,         kind,          Tile::channels,     Tile::block_outputs,
-          Tile::pixels, Tile::threads, Tile::shared_bytes, Tile::takes_volumes};
+  int volume_threads = Tile::threads;
+  if constexpr (requires { typename Tile::InVolumes; }) volume_threads = Tile::InVolumes::threads;
+  return {name,          kind,          Tile::channels,     Tile::block_outputs,
+          Tile::pixels,  Tile::threads, Tile::shared_bytes, Tile::takes_volumes,
+          volume_threads};
 }
 inline constexpr RowsTile rows_tiles[] = {
 #define LEANCORE_ROWS_FMA(name, ...) rows_tile<FmaTile<__VA_ARGS__>>(#name, RowsKind::fma),

@@ -32,6 +32,8 @@ struct Implementation {
   // `workspace` holds at least workspace_bytes(operation, desc, threads), aligned to workspace_alignment. Arguments
   // have been validated. Takes only the bits of context that have no meaning on the CPU: device and stream.
   Status (*run)(Operation, const ConvDesc&, const Arguments&, const Context&, void* workspace, int threads);
+  // Whether it takes numbers below the normal range, 2^-126, for zero; null: never. See docs/numerics.md.
+  bool (*flushes)(Operation, const ConvDesc&) = nullptr;
 };
 
 // The two calls that make a backward.

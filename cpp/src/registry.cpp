@@ -1,5 +1,6 @@
 #include "registry.hpp"
 
+#include <algorithm>
 #include <atomic>
 #include <cstdlib>
 #include <cstring>
@@ -19,6 +20,7 @@ namespace {
 
 const Implementation* const cpu_list[] = {
 #if defined(LEANCORE_X86_64)
+    &cpu::avx512_bf16,
     &cpu::avx512,
     &cpu::avx2,
 #endif
@@ -27,6 +29,7 @@ const Implementation* const cpu_list[] = {
     // Behind generic, which supports whatever they do: taken only where they are asked for by name.
     &cpu::generic256,
     &cpu::generic512,
+    &cpu::generic512_bf16,
 #endif
     &reference::implementation,
 };
@@ -84,10 +87,16 @@ Status choose(Operation operation, const ConvDesc& desc, const Context& context,
     }
   }
   if (!known || !available) {
+    const auto others = on_cpu ? cuda_implementations() : cpu_implementations();
+    const bool of_others = std::any_of(others.begin(), others.end(), [forced](const Implementation* candidate) {
+      return std::strcmp(candidate->name, forced) == 0;
+    });
     return fail(StatusCode::runtime_error, "%s: implementation '%s' (%s) %s", name(operation), forced,
                 context.implementation ? "asked for by the caller" : "from LEANCORE_CPU_ISA",
-                known ? "cannot run on this machine, or fails its self-test there"
-                      : "is not one of those that `leancore info` lists");
+                known       ? "cannot run on this machine, or fails its self-test there"
+                : of_others ? on_cpu ? "takes CUDA arrays, and these are on the CPU"
+                                     : "takes arrays on the CPU, and these are on a CUDA device"
+                            : "is not one of those that `leancore info` lists");
   }
   for (const Implementation* candidate : list) {
     if (admitted(*candidate, forced) && candidate->supports(operation, desc) && usable(*candidate)) {

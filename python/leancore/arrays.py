@@ -6,6 +6,11 @@ y. An array of three axes is the 1-D operator, four the 2-D one, five the 3-D on
 call have one dtype, float32, float64, float16 or bfloat16 (in NumPy that of ``ml_dtypes``); there are no implicit
 casts. 16-bit types are summed in float32 or wider and rounded once. Strided, broadcast and reversed inputs are fine.
 
+``implementation`` is the name of the one to run, of those that :func:`leancore.implementations` lists for the device of
+the arrays; by default it is the best of them. A CPU implementation leaves what it does not support to ``reference``.
+``"cuda_tf32"`` multiplies float32 numbers on CUDA as TF32, with 11 significant bits, where there is a kernel for that;
+it never runs unless it is asked for (docs/cuda.md).
+
 Errors, the same for all functions, each naming the function and the argument; no output is touched:
 
 - ``TypeError``: not an array, not floating point, or mixed dtypes
@@ -14,7 +19,8 @@ Errors, the same for all functions, each naming the function and the argument; n
   describes itself inconsistently
 - ``OverflowError``: more elements or bytes than 63 bits count
 - ``MemoryError``: no memory for the output or the workspace
-- ``RuntimeError``: a CUDA array in a build without CUDA
+- ``RuntimeError``: a CUDA array in a build without CUDA; an ``implementation`` that is not there, or not for the device
+  of the arrays
 - ``NotImplementedError``: a CUDA array of a framework whose stream is not known: neither torch nor CuPy
 """
 
@@ -46,6 +52,7 @@ def forward(
     stride: int | Sequence[int] = 1,
     dilation: int | Sequence[int] = 1,
     out: Array | None = None,
+    implementation: str | None = None,
 ) -> Array:
     """The lean convolution: a full 1x1 convolution plus a depthwise cross stencil.
 
@@ -62,6 +69,7 @@ def forward(
         stride: outputs at every stride-th position; an int, or one for each spatial axis.
         dilation: distance of the taps from the centre; an int, or one for each spatial axis.
         out: the array to write y to, ``(N, c_out, *((n - 1) // stride + 1))``. It must overlap no argument.
+        implementation: the name of the one to run.
 
     Returns:
         ``out``, or a new array of the framework, device, dtype and memory layout of x.
@@ -75,7 +83,16 @@ def forward(
     if out is not None:
         _enter("forward", "out", out).refuse_immutable("forward")
     y: Array = _core.forward(
-        x, alpha, c, bias, out, functools.partial(framework.like, x), stride, dilation, stream=framework.stream(x)
+        x,
+        alpha,
+        c,
+        bias,
+        out,
+        functools.partial(framework.like, x),
+        stride,
+        dilation,
+        implementation,
+        framework.stream(x),
     )
     return y if out is not None else framework.finish(x, y)
 
@@ -89,6 +106,7 @@ def backward_data(
     dilation: int | Sequence[int] = 1,
     x_shape: Sequence[int] | None = None,
     out: Array | None = None,
+    implementation: str | None = None,
 ) -> Array:
     """dx: the adjoint of :func:`forward` in x, applied to dy.
 
@@ -101,6 +119,7 @@ def backward_data(
         x_shape: the shape of x. With a stride above 1 several shapes lead to the same y; the default is that of
             ``out``, else the spatial extents of dy times the stride.
         out: the array to write dx to. It must overlap no argument.
+        implementation: as in :func:`forward`.
 
     Returns:
         ``out``, or a new array of the framework, device, dtype and memory layout of dy.
@@ -112,7 +131,16 @@ def backward_data(
     if out is not None:
         _enter("backward_data", "out", out).refuse_immutable("backward_data")
     dx: Array = _core.backward_data(
-        dy, alpha, c, x_shape, out, functools.partial(framework.like, dy), stride, dilation, stream=framework.stream(dy)
+        dy,
+        alpha,
+        c,
+        x_shape,
+        out,
+        functools.partial(framework.like, dy),
+        stride,
+        dilation,
+        implementation,
+        framework.stream(dy),
     )
     return dx if out is not None else framework.finish(dy, dx)
 
@@ -124,6 +152,7 @@ def backward_weight(
     stride: int | Sequence[int] = 1,
     dilation: int | Sequence[int] = 1,
     out: tuple[Array, Array] | None = None,
+    implementation: str | None = None,
 ) -> tuple[Array, Array]:
     """The gradients of the weights, in one read of x and dy.
 
@@ -136,6 +165,7 @@ def backward_weight(
         dilation: as in :func:`forward`.
         out: the arrays ``(dalpha, dc)`` to write to, ``(c_out, c_in)`` and ``(min(c_in, c_out), 2 * dims)``. They must
             overlap neither each other nor an argument.
+        implementation: as in :func:`forward`.
 
     Returns:
         The pair ``(dalpha, dc)``: ``out``, or new arrays of the framework, device and dtype of x.
@@ -144,7 +174,7 @@ def backward_weight(
     _enter("backward_weight", "dy", dy)
     _enter_outputs("backward_weight", out)
     dalpha, dc = _core.backward_weight(
-        x, dy, out, functools.partial(framework.compact, x), stride, dilation, stream=framework.stream(x)
+        x, dy, out, functools.partial(framework.compact, x), stride, dilation, implementation, framework.stream(x)
     )
     return (dalpha, dc) if out is not None else (framework.finish(x, dalpha), framework.finish(x, dc))
 
@@ -158,6 +188,7 @@ def backward(
     stride: int | Sequence[int] = 1,
     dilation: int | Sequence[int] = 1,
     out: tuple[Array, Array, Array] | None = None,
+    implementation: str | None = None,
 ) -> tuple[Array, Array, Array]:
     """All gradients of :func:`forward` in one call: what :func:`backward_data` and :func:`backward_weight` compute.
 
@@ -170,6 +201,7 @@ def backward(
         dilation: as in :func:`forward`.
         out: the arrays ``(dx, dalpha, dc)`` to write to, shaped like x, alpha and c. They must overlap neither each
             other nor an argument.
+        implementation: as in :func:`forward`.
 
     Returns:
         The triple ``(dx, dalpha, dc)``: ``out``, or new arrays of the framework, device and dtype of x, dx in the
@@ -181,7 +213,7 @@ def backward(
     _enter_outputs("backward", out)
     like, compact = functools.partial(framework.like, x), functools.partial(framework.compact, x)
     gradients: tuple[Array, Array, Array] = _core.backward(
-        x, dy, alpha, c, out, like, compact, stride, dilation, stream=framework.stream(x)
+        x, dy, alpha, c, out, like, compact, stride, dilation, implementation, framework.stream(x)
     )
     if out is not None:
         return gradients

@@ -9,6 +9,9 @@
 // 16-bit types accumulate in fp32, so u is that of fp32, and are then rounded once. Rounding is monotone: a sum within
 // B of the exact value e is stored as something between the roundings of e - B and e + B, and no other allowance is
 // made, for subnormal and overflowing results neither.
+//
+// An implementation that flushes (docs/numerics.md) may lose less than 2^-126 with every term, with the bias before the
+// first and with the rounding at the end, and all of a product of which one factor is subnormal.
 #pragma once
 
 #include <limits>
@@ -60,8 +63,9 @@ double draw(Data data, Random& random) {
   std::abort();
 }
 
-// Without stencil and bias, what is left are the products with alpha.
-enum class Terms { all, products_with_alpha };
+// Without stencil and bias, what is left are the products with alpha; of these, those of two numbers that are not
+// subnormal in fp32.
+enum class Terms { all, products_with_alpha, normal_products };
 
 template <typename T>
 std::vector<double> reference_in_double(leancore::Operation operation, const leancore::ConvDesc& d, const Arrays<T>& in,
@@ -73,7 +77,8 @@ std::vector<double> reference_in_double(leancore::Operation operation, const lea
     std::vector<double> values;
     from.each([&](T& element) {
       const double value = static_cast<double>(element);
-      values.push_back(absolute ? std::abs(value) : value);
+      const bool wanted = which != Terms::normal_products || std::abs(value) >= 0x1p-126;
+      values.push_back(!wanted ? 0 : absolute ? std::abs(value) : value);
     });
     to.assign(values);
   };
@@ -82,7 +87,7 @@ std::vector<double> reference_in_double(leancore::Operation operation, const lea
   copy(in.alpha, arrays.alpha);
   copy(in.c, arrays.c);
   copy(in.bias, arrays.bias);
-  if (which == Terms::products_with_alpha) arrays.c.each([](double& element) { element = 0; });
+  if (which != Terms::all) arrays.c.each([](double& element) { element = 0; });
   return compute(operation, wide, arrays, which == Terms::all, forced("reference"));
 }
 
@@ -117,7 +122,17 @@ class Bounds {
   Bounds(leancore::Operation operation, const leancore::ConvDesc& d, const Arrays<T>& in)
       : exact_(reference_in_double(operation, d, in, false)),
         sizes_(reference_in_double(operation, d, in, true)),
-        terms_(terms_of(operation, d)) {}
+        terms_(terms_of(operation, d)) {
+    if (!std::is_same_v<T, bf16>) return;
+    flushed_ = reference_in_double(operation, d, in, true, Terms::products_with_alpha);
+    const std::vector<double> normal = reference_in_double(operation, d, in, true, Terms::normal_products);
+    const bool of_weights =
+        operation == leancore::Operation::backward_weight || operation == leancore::Operation::backward;
+    const auto of_taps = static_cast<std::size_t>(of_weights ? d.diagonal() * 2 * d.dims : 0);  // dc, which keeps them
+    for (std::size_t i = 0; i < flushed_.size(); ++i) {
+      flushed_[i] = i + of_taps < flushed_.size() ? flushed_[i] - normal[i] : 0;
+    }
+  }
 
   // Checks a result; `who` is for messages. Tensor cores cut sums off where other units round them: an addition of up
   // to eight products then loses at most 2 u instead of u, always in one direction. With n terms, of which four are
@@ -125,7 +140,9 @@ class Bounds {
   template <typename T>
   void check(const char* who, leancore::Operation operation, const leancore::ConvDesc& d, const std::vector<T>& result,
              bool tensor_cores = false) const {
+    const bool flushed = !flushed_.empty() && flushes(who, operation, d);
     compare(who, operation, d, result, [&](std::size_t i, double u, double tiny) {
+      if (flushed) tiny += (terms_[i] + 2) * 0x1p-126 + flushed_[i];
       const double sure = (terms_[i] + 1) * u * sizes_[i] + tiny;
       const double likely = 2 * std::sqrt(terms_[i] + 1) * u * sizes_[i] + tiny;
       const double cut_off = (terms_[i] / 4 + 12) * u * sizes_[i] + tiny;
@@ -167,7 +184,7 @@ class Bounds {
     }
   }
 
-  std::vector<double> exact_, sizes_, terms_;
+  std::vector<double> exact_, sizes_, terms_, flushed_;
 };
 
 }  // namespace test

@@ -414,6 +414,19 @@ inline leancore::Context forced(const char* implementation) {
   return context;
 }
 
+// Whether the implementation of this name takes subnormal numbers for zero in such a call.
+inline bool flushes(const char* name, leancore::Operation operation, const leancore::ConvDesc& d) {
+  using leancore::Operation;
+  for (const leancore::detail::Implementation* candidate : leancore::detail::cpu_implementations()) {
+    if (std::strcmp(candidate->name, name) != 0 || !candidate->flushes) continue;
+    if (operation != Operation::backward || candidate->supports(operation, d)) return candidate->flushes(operation, d);
+    // In two parts.
+    return candidate->flushes(Operation::backward_data, leancore::detail::data_part(d)) ||
+           candidate->flushes(Operation::backward_weight, leancore::detail::weight_part(d));
+  }
+  return false;
+}
+
 // Names of all implementations that this processor executes and that have a kernel for the call, the reference last: it
 // takes every call, a combined backward as two. One that fails its self-test is in the list: calls that force it then
 // fail, and so does the test.

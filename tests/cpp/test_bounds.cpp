@@ -3,18 +3,27 @@
 
 namespace {
 
-template <typename T>
-void compare(test::Data data, test::Random& random) {
+// fill(arrays)
+template <typename T, typename Fill>
+void compare(test::Random& random, Fill fill) {
   leancore::ConvDesc d = test::random_problem(random, test::dtype_of<T>, 1e5);
   test::set_layout(d, static_cast<test::Layout>(random.integer(0, 2)), random);
   test::Arrays<T> in(d);
-  in.fill([&] { return test::draw<T>(data, random); });
+  fill(in);
   for (const leancore::Operation operation : test::operations) {
     const test::Bounds bounds(operation, d, in);
     for (const char* name : test::implementations(operation, d)) {
       bounds.check(name, operation, d, test::compute(operation, d, in, true, test::forced(name)));
     }
   }
+}
+
+// Data on both sides of the smallest normal number, times weights that take the sums far above it.
+template <typename T>
+void fill_near_smallest(test::Arrays<T>& in, test::Random& random) {
+  in.fill([&] { return 4096 * random.normal(); });
+  for (test::Array<T>* array : {&in.x, &in.y, &in.bias})
+    array->each([&](T& element) { element = T(random.normal() * test::smallest_normal<T>); });
 }
 
 // Sums of millions of positive terms, as weight gradients of large images are: within 64 u S.
@@ -45,8 +54,12 @@ int main() {
   test::Random random(77);
   for (int round = 0; round < test::rounds(40); ++round) {
     for (const test::Data data : test::all_data) {
-      test::for_each_type([&]<typename T>() { compare<T>(data, random); });
+      test::for_each_type([&]<typename T>() {
+        compare<T>(random, [&](auto& in) { in.fill([&] { return test::draw<T>(data, random); }); });
+      });
     }
+    test::for_each_type(
+        [&]<typename T>() { compare<T>(random, [&](auto& in) { fill_near_smallest<T>(in, random); }); });
   }
   long_sums<float>(1);
   long_sums<float>(2);

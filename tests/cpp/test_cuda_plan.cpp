@@ -150,6 +150,8 @@ void check(const cuda::RowsPlan& plan, const ConvDesc& d, const cuda::DeviceFact
         "%s %s", tile.name, test::describe(d).c_str());
   CHECK(plan.launch.grid[0] == d.batch * p.cut.depth * p.cut.strips * p.cut.chunks, "%s", test::describe(d).c_str());
   CHECK(plan.volume == (d.dims == 3) && (!plan.volume || tile.takes_volumes), "%s", test::describe(d).c_str());
+  const int threads = plan.volume ? tile.volume_threads : tile.threads;
+  CHECK(plan.launch.block == static_cast<std::uint32_t>(threads), "%s %s", tile.name, test::describe(d).c_str());
   check_taps(p.c_tap, p.c_plane, plan.adjoint, d);
   const bool ampere = device.architecture >= 80;
   bool runs = false;

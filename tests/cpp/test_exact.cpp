@@ -44,6 +44,26 @@ void compare(leancore::ConvDesc d, test::Random& random) {
   if (plan.units > 0) tilings.insert({d.dims, plan.slice_axis});
 }
 
+// The instruction that multiplies pairs of bf16 rounds as its model in the baseline instruction set does: the same bits
+// on data whose sums are not exact. Without stencil, whose products are fused in one of them alone.
+void pairs_round_alike(test::Random& random) {
+  leancore::ConvDesc d = test::random_problem(random, leancore::DType::bf16, 1e5);
+  d.stencil = 0;
+  test::set_layout(d, static_cast<test::Layout>(random.integer(0, 1)), random);
+  test::Arrays<test::bf16> in(d);
+  in.fill([&] { return random.normal(); });
+  for (const leancore::Operation operation : test::operations) {
+    const std::vector<const char*> names = test::implementations(operation, d);
+    const auto has = [&](const char* name) {
+      return std::any_of(names.begin(), names.end(), [name](const char* n) { return std::strcmp(n, name) == 0; });
+    };
+    if (!has("avx512_bf16") || !has("generic512_bf16")) continue;
+    CHECK(test::compute(operation, d, in, true, test::forced("avx512_bf16")) ==
+              test::compute(operation, d, in, true, test::forced("generic512_bf16")),
+          "%s %s", leancore::operation_names[static_cast<int>(operation)], test::describe(d).c_str());
+  }
+}
+
 }  // namespace
 
 int main() {
@@ -54,6 +74,7 @@ int main() {
     compare<test::f16>(test::random_problem(random, leancore::DType::f16, 1e5), random);
     compare<test::bf16>(test::random_problem(random, leancore::DType::bf16, 1e5), random);
   }
+  for (int round = 0; round < test::rounds(300); ++round) pairs_round_alike(random);
   // Shapes that the networks run, and long thin ones.
   const std::int64_t fixed[][5] = {{3, 32, 32, 32, 32}, {2, 16, 48, 12, 12}, {7, 64, 32, 4, 4}, {1, 8, 8, 1, 3000},
                                    {1, 3, 12, 96, 64},  {5, 130, 7, 6, 6},   {1, 1, 1, 700, 1}, {2, 600, 2, 7, 9}};
@@ -69,6 +90,23 @@ int main() {
     compare<test::bf16>(d, random);
     test::random_geometry(d, random);
     compare<float>(d, random);
+  }
+  // Maps so small that every second position of a line is a part of a vector, and images so many that they fill some.
+  for (int round = 0; round < test::rounds(150); ++round) {
+    leancore::ConvDesc d;
+    d.dims = static_cast<std::int32_t>(random.integer(1, 3));
+    d.batch = random.integer(1, 40);
+    d.c_in = random.integer(1, 40);
+    d.c_out = random.integer(1, 24);
+    for (int a = 0; a < d.dims; ++a) {
+      d.extents[a] = random.integer(1, d.dims == 3 ? 5 : 9);
+      d.stride[a] = random.integer(0, 3) == 0 ? random.integer(1, 3) : 2;
+      d.dilation[a] = random.integer(0, 3) == 0 ? random.integer(1, 6) : 1;
+    }
+    compare<float>(d, random);
+    if (round % 3 == 0) compare<double>(d, random);
+    if (round % 3 == 1) compare<test::f16>(d, random);
+    if (round % 3 == 2) compare<test::bf16>(d, random);
   }
   // Rows so long that a tile is a part of one, and its neighbours are other tiles.
   const std::int64_t walked[][7] = {{3, 40, 5, 3, 4, 900, 0}, {3, 3, 2, 4, 3, 2000, 0}, {4, 30, 3, 2, 3, 2, 600},

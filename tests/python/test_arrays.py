@@ -459,20 +459,34 @@ def test_without_a_namespace_out_must_be_given() -> None:
 # ---- implementations
 
 
-@pytest.mark.parametrize("name", [name for name, _, available in leancore.implementations() if available])
-def test_every_implementation_may_be_forced(name: str) -> None:
-    from leancore import _core
-
+@pytest.mark.parametrize(
+    "name",
+    [name for name, _, available in leancore.implementations() if available and not name.startswith("cuda")],
+)
+def test_every_implementation_may_be_asked_for(name: str) -> None:
     p = integer_problem(2, 5, 4, (6, 7))
-    out = np.empty_like(p.dy)
-    _core.forward(p.x, p.alpha, p.c, p.bias, out, None, 1, 1, name)
-    assert np.array_equal(out, p.y())
-
-    def allocate(shape: tuple[int, ...]) -> np.ndarray:
-        return np.empty(shape, np.float32)
-
-    gradients = _core.backward(p.x, p.dy, p.alpha, p.c, None, allocate, allocate, 1, 1, name)
+    assert np.array_equal(leancore.forward(p.x, p.alpha, p.c, bias=p.bias, implementation=name), p.y())
+    assert np.array_equal(leancore.backward_data(p.dy, p.alpha, p.c, implementation=name), p.dx())
+    for got, want in zip(leancore.backward_weight(p.x, p.dy, implementation=name), p.weights(), strict=True):
+        assert np.array_equal(got, want)
+    gradients = leancore.backward(p.x, p.dy, p.alpha, p.c, implementation=name)
     assert all(np.array_equal(a, b) for a, b in zip(gradients, p.gradients(), strict=True))
+
+
+def test_an_implementation_that_is_not_there() -> None:
+    p = integer_problem(2, 5, 4, (6, 7))
+    out = np.full_like(p.dy, 7)
+    with pytest.raises(RuntimeError, match=r"forward: implementation 'best' \(asked for by the caller\) is not one of"):
+        leancore.forward(p.x, p.alpha, p.c, out=out, implementation="best")
+    with pytest.raises(TypeError, match="forward: implementation is not a str"):
+        leancore.forward(p.x, p.alpha, p.c, out=out, implementation=1)  # type: ignore[arg-type]
+    built = any(name == "cuda_tf32" for name, _, _ in leancore.implementations())
+    reason = (
+        "takes CUDA arrays, and these are on the CPU" if built else "is not one of those that `leancore info` lists"
+    )
+    with pytest.raises(RuntimeError, match=rf"backward_weight: implementation 'cuda_tf32' .* {reason}"):
+        leancore.backward_weight(p.x, p.dy, implementation="cuda_tf32")
+    assert (out == 7).all()
 
 
 def test_implementations_end_with_the_reference() -> None:

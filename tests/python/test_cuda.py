@@ -20,7 +20,18 @@ import pytest
 
 import leancore
 import xla_frame
-from helpers import DTYPES, SUPPORT, Problem, Producer, geometries, integer_problem, run_script
+from helpers import (
+    DTYPES,
+    SUPPORT,
+    Problem,
+    Producer,
+    absolute,
+    bound,
+    geometries,
+    integer_problem,
+    normal_problem,
+    run_script,
+)
 from leancore import arrays
 
 RUNTIME = os.environ.get("LEANCORE_CUDA_EMULATED")
@@ -147,6 +158,72 @@ def test_channels_last_and_outputs_like_x() -> None:
     y = leancore.forward(OnDevice(last), q.alpha, q.c, bias=q.bias)
     assert y.array.strides == last.strides
     assert (y.array == p.y()).all()
+
+
+# Asked for by name
+
+
+@needs_emulation
+@pytest.mark.usefixtures("framework")
+@pytest.mark.parametrize("last", [False, True], ids=["channels-first", "channels-last"])
+def test_tf32_is_computed_where_it_is_asked_for_and_nowhere_else(last: bool) -> None:
+    """x and dy are a little more than 1, by less than TF32 tells apart; every sum is exact in float32."""
+    ones = np.ones((1, 64, 4, 32), np.float32)
+    more = ones + np.float32(2**-12)
+    alpha, c = OnDevice(np.ones((64, 64), np.float32)), OnDevice(np.zeros((64, 4), np.float32))
+    given = [array.transpose(0, 2, 3, 1).copy().transpose(0, 3, 1, 2) if last else array for array in (more, ones)]
+    x, dy = OnDevice(given[0]), OnDevice(given[1])
+    for operation in (leancore.forward, leancore.backward_data):
+        for name in (None, "cuda", "cuda_generic"):
+            assert (operation(x, alpha, c, implementation=name).array == 64 + 2**-6).all()
+        assert (operation(x, alpha, c, implementation="cuda_tf32").array == 64).all()
+    dx, dalpha, dc = leancore.backward(dy, x, alpha, c, implementation="cuda_tf32")
+    assert (dx.array == 64).all()
+    weights = leancore.backward_weight(dy, x, implementation="cuda_tf32")  # in float32: there are no tiles of TF32
+    for gradients in ((dalpha, dc), weights):
+        assert (gradients[0].array == 128 + 2**-5).all()
+        assert gradients[1].array[:, 1].tolist() == [124 * (1 + 2**-12)] * 64
+
+
+@needs_emulation
+@pytest.mark.usefixtures("framework")
+def test_tf32_is_within_its_bound() -> None:
+    p = normal_problem(1, 48, 40, (6, 20), np.float32)
+    q, exact, sizes = on_device(p), p.map(lambda a: a.astype(np.float64)), absolute(p)
+    for got, want, terms, products, n in (
+        (
+            leancore.forward(q.x, q.alpha, q.c, bias=q.bias, implementation="cuda_tf32"),
+            exact.y(),
+            sizes.y(),
+            np.einsum("oi,nihw->nohw", sizes.alpha, sizes.x),
+            48 + 4 + 1,
+        ),
+        (
+            leancore.backward_data(q.dy, q.alpha, q.c, implementation="cuda_tf32"),
+            exact.dx(),
+            sizes.dx(),
+            np.einsum("oi,nohw->nihw", sizes.alpha, sizes.dy),
+            40 + 4,
+        ),
+    ):
+        errors = np.abs(got.array - want)
+        assert (errors <= (2**-10 + 2**-22) * products + (n / 2 + 16) * 2**-24 * terms).all()
+        assert (errors > bound(n, want, terms, np.float32)).any()
+
+
+@needs_emulation
+@pytest.mark.usefixtures("framework")
+def test_an_implementation_for_other_arrays() -> None:
+    p = integer_problem(1, 2, 2, (3, 4))
+    q = on_device(p)
+    with pytest.raises(
+        RuntimeError, match=r"implementation 'reference' .* takes arrays on the CPU, and these are on a CUDA device"
+    ):
+        leancore.forward(q.x, q.alpha, q.c, implementation="reference")
+    with pytest.raises(
+        RuntimeError, match=r"implementation 'cuda_tf32' .* takes CUDA arrays, and these are on the CPU"
+    ):
+        leancore.forward(p.x, p.alpha, p.c, implementation="cuda_tf32")
 
 
 @needs_emulation

@@ -111,6 +111,28 @@ def test_the_layer_and_its_gradients(device: Any, dtype: Any) -> None:
     assert torch.equal(dbias, dy.sum((0, 2, 3)))
 
 
+def test_the_precision_that_torch_is_set_to(gpu: Any) -> None:
+    """x is a little more than 1, by less than TF32 tells apart; every sum is exact in float32."""
+    import torch
+
+    from leancore.torch import lean_conv
+
+    alpha, c = torch.ones(64, 64, device=gpu), torch.zeros(64, 4, device=gpu)
+    x = torch.full((1, 64, 4, 32), 1 + 2**-12, device=gpu, requires_grad=True)
+    tf32_exists = torch.cuda.get_device_capability(gpu) >= (8, 0)
+    before = torch.get_float32_matmul_precision()
+    try:
+        for precision, tf32 in (("highest", False), ("high", True)):
+            torch.set_float32_matmul_precision(precision)
+            y = lean_conv(x, alpha, c)
+            (dx,) = torch.autograd.grad(y, x, torch.full_like(y, 1 + 2**-12))
+            want = 64 if tf32 and tf32_exists else 64 + 2**-6
+            assert (y == want).all()
+            assert (dx == want).all()
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
 def test_derivatives_of_derivatives(device: Any) -> None:
     import torch
 

@@ -13,8 +13,9 @@
 // round-off u of that type every element of y and dx is within (n + 1) u sum|terms|, and every element of dalpha and
 // dc, however many terms it has, within (max(1024 / w, 128) + 16) u sum|terms| for vectors of w elements (2 to 16).
 // 16-bit results are then rounded once, to nearest. Results have the same bits for any number of threads; they may
-// differ between instruction sets. Real products are all evaluated (0 * NaN is NaN); a neighbour outside the image is
-// not multiplied.
+// differ between instruction sets; the one for bf16, "avx512_bf16", takes subnormal numbers for zero
+// (docs/numerics.md). Real products are all evaluated (0 * NaN is NaN); a neighbour outside the image is not
+// multiplied.
 //
 // Threads: every function may be called from any number of threads at once, on disjoint outputs and workspaces.
 // Nothing allocates tensor memory.

@@ -13,7 +13,7 @@ const char* version() noexcept;
 // Implementations in the order in which they are tried, the best first and the scalar reference last. The environment
 // variable LEANCORE_CPU_ISA, read once at the first call, makes one of them the only candidate.
 struct ImplementationInfo {
-  const char* name;         // "avx512", "avx2", "generic", "reference"
+  const char* name;         // "avx512_bf16", "avx512", "avx2", "generic", "reference"
   const char* description;  // one line
   bool available;           // this processor executes it, and a self-test at the first question came out right
 };

@@ -24,12 +24,12 @@ struct Place {
 };
 inline constexpr std::int64_t no_place = std::numeric_limits<std::int64_t>::min();
 
-// What the blocks of one tile share.
+// What the blocks of one tile share. Paired: packed elements are bf16 of two channels.
 template <typename E, typename T = compute_type<E>>
 struct Tile {
   const T* x;  // packed channel 0, first position of the run
   std::int64_t row_length;
-  std::int64_t c_in;
+  std::int64_t depth;  // packed elements of a position
   std::int64_t positions;
   const TapList<T>* taps;
   E* y;  // channel 0, at the tile
@@ -45,7 +45,7 @@ struct Tile {
 template <typename T>
 struct Panel {
   std::int64_t first;  // output channel
-  const T* alpha;      // [c_in][rows]
+  const T* alpha;      // [depth][rows]
   const T* c;          // [columns][rows]
   const T* bias;       // [rows]
 };
@@ -58,15 +58,28 @@ __attribute__((noinline)) void scatter(const Tile<E>& tile, E* y, std::int64_t f
   if (valid <= 0) return;
   const Place& place = tile.places[first / S::width];
   const std::int64_t split = std::min(place.split, valid);
+  // Positions that follow each other in y: [run_begin[i], run_begin[i + 1])
+  const std::int64_t* to = tile.position_place + first;
+  std::int64_t run_begin[S::width + 1] = {};
+  int runs = 0;
+  for (std::int64_t p = 0; p < valid && place.split <= 0; ++p) {
+    if (p == 0 || to[p] == no_place || to[p] != to[p - 1] + 1) run_begin[runs++] = p;
+  }
+  run_begin[runs] = valid;
   for (int r = 0; r < rows; ++r, sums += S::width, y += tile.y_channel) {
     if (place.split > 0) {
       const auto v = S::load(sums);
       S::store_lanes(y + place.first, v, 0, split);
       if (split < valid) S::store_lanes(y + place.second, v, split, valid);
     } else {
-      for (std::int64_t p = 0; p < valid; ++p) {
-        const std::int64_t to = tile.position_place[first + p];
-        if (to != no_place) y[to] = static_cast<E>(sums[p]);
+      for (int i = 0; i < runs; ++i) {
+        const std::int64_t p = run_begin[i], end = run_begin[i + 1];
+        if (to[p] == no_place) continue;
+        if (end == p + 1) {
+          y[to[p]] = static_cast<E>(sums[p]);
+        } else {
+          S::store_lanes(y + to[p] - p, S::load(sums), p, end);
+        }
       }
     }
   }
@@ -101,20 +114,26 @@ LEANCORE_INLINE void store_block(const Tile<E>& tile, E* y, std::int64_t q, cons
   }
 }
 
-template <typename T, int rows>
+template <typename T, int rows, bool paired>
 LEANCORE_INLINE void add_taps(Sums<T, rows, block_vectors>& sums, const TapList<T>& taps, const T* own,
                               std::int64_t row_length, const T* c, std::int64_t q) {
   using S = Simd<T>;
+  const auto channel = [row_length](const T* first, int r, int v) LEANCORE_LAMBDA_INLINE {
+    constexpr int each = static_cast<int>(channels_per_element<paired>);
+    const auto packed = S::load(first + r / each * row_length + v * S::width);
+    if constexpr (paired) return S::half_of_pairs(packed, r % each);
+    return packed;
+  };
   for (int t = 0; t < taps.count; ++t) {
     const Tap<T>& tap = taps.taps[t];
     const T* neighbour = own + tap.offset;
     const T* weights = c + tap.column * rows;
     if (tap.mask == nullptr) {
 #pragma GCC unroll 16
-      for (int r = 0; r < rows; ++r, neighbour += row_length) {
+      for (int r = 0; r < rows; ++r) {
         const T weight = weights[r];
 #pragma GCC unroll 4
-        for (int v = 0; v < block_vectors; ++v) sums[r][v] += weight * S::load(neighbour + v * S::width);
+        for (int v = 0; v < block_vectors; ++v) sums[r][v] += weight * channel(neighbour, r, v);
       }
     } else {
       // The sum is selected, not the neighbour: a neighbour outside is not multiplied (no 0 * Inf).
@@ -122,11 +141,11 @@ LEANCORE_INLINE void add_taps(Sums<T, rows, block_vectors>& sums, const TapList<
 #pragma GCC unroll 4
       for (int v = 0; v < block_vectors; ++v) exists[v] = S::mask_at(tap.mask, q + v * S::width);
 #pragma GCC unroll 16
-      for (int r = 0; r < rows; ++r, neighbour += row_length) {
+      for (int r = 0; r < rows; ++r) {
         const auto weight = S::broadcast(weights[r]);
 #pragma GCC unroll 4
         for (int v = 0; v < block_vectors; ++v) {
-          sums[r][v] = S::add_product(exists[v], sums[r][v], weight, S::load(neighbour + v * S::width));
+          sums[r][v] = S::add_product(exists[v], sums[r][v], weight, channel(neighbour, r, v));
         }
       }
     }
@@ -147,7 +166,7 @@ LEANCORE_INLINE void claim_block(const Tile<E>& tile, const E* y) {
 }
 
 // The positions [begin, end) of a panel, a block at a time.
-template <typename E, int rows, bool with_stencil>
+template <typename E, int rows, bool with_stencil, bool paired>
 void forward_blocks(const Tile<E>& tile, const Panel<compute_type<E>>& panel, std::int64_t begin, std::int64_t end) {
   using T = compute_type<E>;
   using S = Simd<T>;
@@ -159,10 +178,12 @@ void forward_blocks(const Tile<E>& tile, const Panel<compute_type<E>>& panel, st
 #pragma GCC unroll 4
       for (int v = 0; v < block_vectors; ++v) sums[r][v] = S::broadcast(panel.bias[r]);
     }
-    multiply_add<T, rows, block_vectors>(sums, ByColumns<T, rows>{panel.alpha, rows}, tile.x + q, tile.row_length,
-                                         tile.c_in, [&]() LEANCORE_LAMBDA_INLINE { tile.next->fetch(); });
+    multiply_add<T, rows, block_vectors, paired>(sums, ByColumns<T, rows>{panel.alpha, rows}, tile.x + q,
+                                                 tile.row_length, tile.depth,
+                                                 [&]() LEANCORE_LAMBDA_INLINE { tile.next->fetch(); });
     if constexpr (with_stencil) {
-      add_taps<T, rows>(sums, *tile.taps, tile.x + panel.first * tile.row_length + q, tile.row_length, panel.c, q);
+      const T* own = tile.x + panel.first / channels_per_element<paired> * tile.row_length + q;
+      add_taps<T, rows, paired>(sums, *tile.taps, own, tile.row_length, panel.c, q);
     }
     store_block<E, T, rows>(tile, tile.y + panel.first * tile.y_channel, q, sums);
   }
@@ -171,6 +192,6 @@ void forward_blocks(const Tile<E>& tile, const Panel<compute_type<E>>& panel, st
 template <typename E>
 using ForwardBlocks = void (*)(const Tile<E>&, const Panel<compute_type<E>>&, std::int64_t, std::int64_t);
 
-template <typename E, bool with_stencil>
+template <typename E, bool with_stencil, bool paired>
 inline constexpr auto forward_table =
-    by_rows([](auto rows) -> ForwardBlocks<E> { return forward_blocks<E, rows.value, with_stencil>; });
+    by_rows([](auto rows) -> ForwardBlocks<E> { return forward_blocks<E, rows.value, with_stencil, paired>; });

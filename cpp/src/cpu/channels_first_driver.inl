@@ -1,12 +1,20 @@
 // Channels-first arrays: which tiles, in which order, on which thread. Included once per instruction set, after the
 // pieces it drives.
+//
+// Packed are numbers of the type that is computed with, or, where pairs of bf16 are multiplied at once, channels 2k and
+// 2k + 1 of a position in one element, for Work::out of lines without gaps; or elements as they are in memory, whose
+// positions 2k and 2k + 1 make a pair, for Work::weight.
+enum class Packing { numbers, channel_pairs, elements };
 
-template <typename E>
+template <typename E, Packing packing = Packing::numbers>
 class ChannelsFirst {
  public:
   using Element = E;
   using T = compute_type<E>;
   using S = Simd<T>;
+  using P = std::conditional_t<packing == Packing::elements, E, T>;  // of a packed element
+  static constexpr bool writes_out = packing != Packing::elements;
+  static constexpr bool sums_weights = packing != Packing::channel_pairs;
   using mask_entry = typename S::mask_entry;
 
   static std::size_t workspace_bytes(Operation operation, const ConvDesc& desc, int threads) {
@@ -22,6 +30,7 @@ class ChannelsFirst {
     lay_out(arena, threads);
     threads_ = threads;
     fill_lines();
+    fill_picks();
     fill_masks();
   }
 
@@ -39,8 +48,8 @@ class ChannelsFirst {
     other_ = dy;
     over_lanes([&](const Step& step, const PartialSums<T>& sums) {
       std::int64_t dy_row = 0;
-      const T* dy_tile = other_tile(step, dy_row);
-      WeightTile<T> tile{step.x, plan_.row_length, dy_tile, dy_row, step.positions, sums, {}};
+      const P* dy_tile = other_tile(step, dy_row);
+      WeightTile<P> tile{step.x, plan_.row_length, dy_tile, dy_row, step.positions, sums, {}};
       if (dalpha) add_dalpha_tile(tile, step, p_.c_out, p_.c_in);
       if (dc) {
         add_dc(sums, dy_tile, dy_row, step.x, plan_.row_length, step.positions, step.taps[0], p_.diagonal(),
@@ -58,8 +67,8 @@ class ChannelsFirst {
     over_lanes([&](const Step& step, const PartialSums<T>& sums) {
       out_tile(step);
       std::int64_t x_row = 0;
-      const T* x_tile = other_tile(step, x_row);
-      WeightTile<T> tile{x_tile, x_row, step.x, plan_.row_length, step.positions, sums, {}};
+      const P* x_tile = other_tile(step, x_row);
+      WeightTile<P> tile{x_tile, x_row, step.x, plan_.row_length, step.positions, sums, {}};
       if (dalpha) add_dalpha_tile(tile, step, p_.c_in, p_.c_out);
       if (dc) {
         add_dc(sums, x_tile, x_row, step.x, plan_.row_length, step.positions, step.taps[0], p_.diagonal(), p_.columns(),
@@ -70,9 +79,14 @@ class ChannelsFirst {
   }
 
  private:
+  static constexpr bool paired = packing == Packing::channel_pairs;
+  static constexpr std::int64_t each = channels_per_element<paired>;
+  static constexpr std::int64_t packed_width = LEANCORE_VECTOR_BYTES / sizeof(P);
+  [[nodiscard]] std::int64_t depth() const { return (p_.c_in + each - 1) / each; }
+
   // One tile, packed.
   struct Step {
-    const T* x;  // plane 0, channel 0, first position of the run
+    const P* x;  // plane 0, channel 0, first position of the run
     std::int64_t positions;
     std::int64_t rows;
     std::int64_t first_row;         // along the slice axis
@@ -88,7 +102,7 @@ class ChannelsFirst {
         p_(make_problem(operation, desc)),
         work_(work_of(operation)),
         other_side_(other_side_of(operation, desc, p_)),
-        plan_(make_plan(p_, sizeof(T), S::width, work_)) {
+        plan_(make_plan(p_, sizeof(P), packed_width, work_, each)) {
     over_taps(p_, [&](const GridTap& tap) {
       if (tap.axis == plan_.slice_axis) {
         before_[tap.plane] = std::max(before_[tap.plane], -tap.shift);
@@ -98,6 +112,16 @@ class ChannelsFirst {
       }
     });
   }
+
+  // Tables of a plane with short lines.
+  struct PickRoom {
+    Pick<T>* picks = nullptr;
+    PickedVector<T>* vectors = nullptr;
+  };
+  struct RowPicks {
+    PickRoom room;
+    Picks<T> picks;
+  };
 
   // ---- memory ----
 
@@ -110,16 +134,24 @@ class ChannelsFirst {
       line_from_[i] = arena.take<std::int64_t>(lines);
       line_to_[i] = arena.take<std::int64_t>(lines);
     }
-    slots_ = arena.take<T>(threads * plan_.slots * plan_.slot_size);
+    for (int i = 0; i < p_.plane_count; ++i) {
+      if (!has_short_lines(p_.planes[i])) continue;
+      for (const std::int64_t rows : {rows_at_once(), std::int64_t{1}}) {
+        PickRoom& room = rows == 1 ? one_[i].room : several_[i].room;
+        room.picks = arena.take<Pick<T>>(most_picks(rows));
+        room.vectors = arena.take<PickedVector<T>>((rows * plan_.inner + S::width - 1) / S::width);
+      }
+    }
+    slots_ = arena.take<P>(threads * plan_.slots * plan_.slot_size);
     if (work_ != Work::out) {
-      other_tile_ = arena.take<T>(threads * other_side_.channels * plan_.out_row_length);
+      other_tile_ = arena.take<P>(threads * other_side_.channels * plan_.out_row_length);
       const std::int64_t sums = p_.c_in * p_.c_out + p_.diagonal() * p_.columns();
       lost_ = plan_.many_tiles ? sums : 0;
       partial_size_ = sums + lost_;
       partial_ = arena.take<T>(plan_.lanes * partial_size_);
     }
     if (work_ != Work::weight) {
-      alpha_ = arena.take<T>(p_.c_in * p_.c_out);
+      alpha_ = arena.take<T>(depth() * p_.c_out);
       c_ = arena.take<T>(p_.diagonal() * p_.columns());
       bias_ = arena.take<T>(p_.c_out);
       places_ = arena.take<Place>(p_.phase_count * (padded / S::width + 1));
@@ -141,6 +173,18 @@ class ChannelsFirst {
     }
   }
 
+  // Whether rows are runs of memory.
+  [[nodiscard]] bool has_whole_rows(const Plane& plane, const std::int64_t* steps) const {
+    std::int64_t step = 1;
+    for (int inner = p_.dims; inner > plan_.slice_axis; --inner) {
+      const std::int64_t extent = p_.axis_extent(inner);
+      if (plane.begin[inner - 1] != 0 || plane.extents[inner - 1] != extent) return false;
+      if (steps[inner] != step && extent != 1) return false;
+      step *= extent;
+    }
+    return true;
+  }
+
   // How rows of a plane (or of the other side) are copied.
   PackedShape shape_of(int table, const Plane& plane, const std::int64_t* steps) const {
     PackedShape shape = {};
@@ -149,13 +193,7 @@ class ChannelsFirst {
     shape.inner = plan_.inner;
     shape.line_from = line_from_[table];
     shape.line_to = line_to_[table];
-    bool whole = true;
-    std::int64_t compact_step = 1;
-    for (int inner = last; inner > axis; --inner) {
-      whole = whole && plane.begin[inner - 1] == 0 && plane.extents[inner - 1] == p_.axis_extent(inner) &&
-              (steps[inner] == compact_step || p_.axis_extent(inner) == 1);
-      compact_step *= p_.axis_extent(inner);
-    }
+    const bool whole = has_whole_rows(plane, steps);
     shape.dense = whole && (steps[axis] == plan_.inner || p_.axis_extent(axis) == 1);
     if (axis == last) {  // rows of one position: a line along the slice axis; see with_rows
       shape.step = steps[axis];
@@ -200,14 +238,79 @@ class ChannelsFirst {
     // Channels that nearly follow each other cannot crowd the same sets of the cache.
     const std::int64_t last_slice = slice_rows(plan_.slices - 1) * plan_.inner;
     other_in_place_ = other_shape_.dense && 0 < other_side_.channel_step && other_side_.channel_step <= 2 * plan_.run &&
-                      plan_.run % S::width == 0 && last_slice % S::width == 0;
+                      plan_.run % packed_width == 0 && last_slice % packed_width == 0;
   }
 
   // Whether two planes have the same lines, of every second element.
   static bool pairs(const PackedShape& a, const PackedShape& b) {
-    return S::width > 4 && a.step == 2 && b.step == 2 && !a.dense && !b.dense && a.lines == b.lines &&
+    return sizeof(P) > 2 && S::width > 4 && a.step == 2 && b.step == 2 && !a.dense && !b.dense && a.lines == b.lines &&
            std::equal(a.line_from, a.line_from + a.lines, b.line_from) &&
            std::equal(a.line_to, a.line_to + a.lines, b.line_to);
+  }
+
+  [[nodiscard]] bool has_short_lines(const Plane& plane) const {
+    const int last = p_.dims - 1;
+    const std::int64_t count = plane.extents[last] - plane.begin[last];
+    return packing == Packing::numbers && S::width > 4 && 0 < count && 4 * count <= S::width &&
+           plan_.slice_axis < p_.dims && p_.in_strides[last] == 1 && !has_whole_rows(plane, p_.in_steps);
+  }
+  // As few as fill whole vectors.
+  [[nodiscard]] std::int64_t rows_at_once() const {
+    const std::int64_t rows = S::width / std::min(S::width, plan_.inner & -plan_.inner);
+    return rows <= plan_.rows ? rows : 1;
+  }
+  // With less than two elements each, they would cost more than they save.
+  [[nodiscard]] std::int64_t most_picks(std::int64_t rows) const { return rows * plan_.inner / 2; }
+
+  void fill_picks() {
+    for (int i = 0; i < p_.plane_count; ++i) {
+      if (!has_short_lines(p_.planes[i])) continue;
+      one_[i].picks = picks_of(p_.planes[i], 1, one_[i].room);
+      several_[i].picks = rows_at_once() > 1 ? picks_of(p_.planes[i], rows_at_once(), several_[i].room) : Picks<T>();
+      if (several_[i].picks.rows == 0) several_[i].picks = one_[i].picks;
+    }
+  }
+
+  // Every element is read in an aligned vector of the dense block of memory that it lies in: a line, or as many inner
+  // axes as follow each other without gaps.
+  Picks<T> picks_of(const Plane& plane, std::int64_t rows, const PickRoom& room) const {
+    int outer = p_.dims;
+    std::int64_t block = p_.in_extents[outer - 1];
+    while (outer - 1 > plan_.slice_axis && p_.in_strides[outer - 2] == block) block *= p_.in_extents[--outer - 1];
+
+    PickedVector<T>* vectors = room.vectors;
+    Pick<T>*first = room.picks, *end = room.picks;  // of the vector
+    const auto finish = [&](std::int64_t to) {
+      if (end != first) *vectors++ = {to, first, static_cast<int>(end - first)};
+      first = end;
+    };
+    const std::int64_t positions = rows * plan_.inner;
+    std::int64_t at[max_dims + 1] = {};
+    for (std::int64_t to = 0; to < positions; ++to, step_inner(at, false)) {
+      const std::int64_t lane = to % S::width;
+      if (lane == 0 && to > 0) finish(to - S::width);
+      std::int64_t from = to / plan_.inner * p_.in_steps[plan_.slice_axis];
+      std::int64_t begin = from - (plane.axis >= outer ? plane.offset : 0);
+      bool exists = true;
+      for (int inner = plan_.slice_axis + 1; inner <= p_.dims; ++inner) {
+        exists = exists && at[inner] >= plane.begin[inner - 1] && at[inner] < plane.extents[inner - 1];
+        from += at[inner] * p_.in_steps[inner];
+        if (inner < outer) begin += at[inner] * p_.in_steps[inner];
+      }
+      if (!exists) continue;
+      begin += std::min((from - begin) / S::width * S::width, std::max<std::int64_t>(0, block - S::width));
+      Pick<T>* pick = first;
+      while (pick != end && pick->from != begin) ++pick;
+      if (pick == end) {
+        if (end - first == max_picks || end - room.picks == most_picks(rows)) return {};
+        *end++ = Pick<T>();
+        pick->from = begin;
+      }
+      pick->index[lane] = static_cast<int_like<T>>(from - begin);
+      S::set_mask(pick->where, lane, true);
+    }
+    finish((positions - 1) / S::width * S::width);
+    return {rows, std::min(S::width, block), room.vectors, vectors};
   }
 
   // For taps along inner axes: where in the run the neighbour exists.
@@ -262,10 +365,15 @@ class ChannelsFirst {
     out_ = out;
     fill_places();
     pack_panels([&](std::int64_t first, std::int64_t rows, bool stencil) {
-      T* alpha_to = alpha_ + first * p_.c_in;
-      for (std::int64_t i = 0; i < p_.c_in; ++i) {
+      if (p_.alpha_in == 1) {  // rows so short that the processor's own prefetching starts late in each
+        Prefetch panel(alpha + first * p_.alpha_out, rows, p_.alpha_out, p_.c_in);
+        panel.spread(1);
+        panel.fetch();
+      }
+      T* alpha_to = alpha_ + first * depth();
+      for (std::int64_t k = 0; k < depth(); ++k) {
         for (std::int64_t o = first; o < first + rows; ++o) {
-          *alpha_to++ = static_cast<T>(alpha[o * p_.alpha_out + i * p_.alpha_in]);
+          *alpha_to++ = packed_weight<paired>(alpha + o * p_.alpha_out, p_.alpha_in, k, p_.c_in);
         }
       }
       T* c_to = c_ + first * p_.columns();
@@ -344,9 +452,9 @@ class ChannelsFirst {
     over_taps(p_, [&](const GridTap& tap) {
       if (walked(tap) && exists(tap) && tap.shift != 0) wanted[count++] = neighbour(tap);
     });
-    window.hold(wanted, count, [&](std::int64_t which, T* slot) { pack_tile(which, slice, slot); });
+    window.hold(wanted, count, [&](std::int64_t which, P* slot) { pack_tile(which, slice, slot); });
 
-    T* slot = window.slot(position);
+    P* slot = window.slot(position);
     step.x = slot + plan_.margin;
     for (int i = 0; i < p_.phase_count; ++i) {
       step.taps[i].count = 0;
@@ -375,10 +483,10 @@ class ChannelsFirst {
   // The packed tiles that a thread holds, each in a slot.
   class Window {
    public:
-    Window(T* base, const Plan& plan) : base_(base), plan_(plan) { forget(); }
+    Window(P* base, const Plan& plan) : base_(base), plan_(plan) { forget(); }
     void forget() { std::fill_n(held_, max_slots, -1); }
 
-    [[nodiscard]] T* slot(std::int64_t position) const {
+    [[nodiscard]] P* slot(std::int64_t position) const {
       int s = 0;
       while (held_[s] != position) ++s;
       return base_ + s * plan_.slot_size;
@@ -400,7 +508,7 @@ class ChannelsFirst {
     }
 
    private:
-    T* base_;
+    P* base_;
     const Plan& plan_;
     std::int64_t held_[max_slots];
   };
@@ -417,19 +525,28 @@ class ChannelsFirst {
     return true;
   }
 
-  // A slice at one position of the walk: every plane, with the halo rows that exist. Channel by channel, since planes
-  // of a channel lie in the same lines of memory.
-  void pack_tile(std::int64_t position, std::int64_t slice, T* slot) {
+  // A slice at one position of the walk. Small images lie far apart: as many at once as fill whole vectors.
+  void pack_tile(std::int64_t position, std::int64_t slice, P* slot) {
+    const std::int64_t first = slice * plan_.rows, rows = slice_rows(slice);
+    const std::int64_t most = plan_.slice_axis == 0 && one_[0].picks.rows > 0 ? several_[0].picks.rows : rows;
+    for (std::int64_t row = 0; row < rows; row += most) {
+      pack_rows(position, first + row, std::min(most, rows - row), slot + row * plan_.inner);
+    }
+  }
+
+  // Rows of every plane, with the halo rows that exist. Channel by channel, since planes of a channel lie in the same
+  // lines of memory.
+  void pack_rows(std::int64_t position, std::int64_t first, std::int64_t rows, P* slot) {
     const int axis = plan_.slice_axis;
-    const std::int64_t first = slice * plan_.rows;
     struct Part {
       int plane;
       PackedShape shape;
       const E* from;
-      T* to;
+      P* to;
     };
     Part parts[1 + max_taps];
     int count = 0;
+    std::int64_t step = each;
     for (int i = 0; i < p_.plane_count; ++i) {
       const Plane& plane = p_.planes[i];
       std::int64_t offset = 0;
@@ -437,33 +554,54 @@ class ChannelsFirst {
       const std::int64_t lowest = axis > 0 ? plane.begin[axis - 1] : 0;
       const std::int64_t highest = axis > 0 ? plane.extents[axis - 1] : p_.batch;
       const std::int64_t begin = std::max(lowest, first - before_[i]);
-      const std::int64_t end = std::min(highest, first + slice_rows(slice) + after_[i]);
+      const std::int64_t end = std::min(highest, first + rows + after_[i]);
       if (begin >= end) continue;
       parts[count++] = {i, with_rows(shapes_[i], end - begin), in_ + offset + begin * p_.in_steps[axis],
                         slot + plan_.plane_start[i] + plan_.margin + (begin - first) * plan_.inner};
+      if (one_[i].picks.rows > 0) step = channels_at_once;
     }
     // A lattice between the positions of plane 0, along lines, is copied together with it.
     int between = 0;
     for (int i = 1; i < count; ++i) {
-      const PackedShape &first = parts[0].shape, &other = parts[i].shape;
-      const bool together = pairs_with_first_[parts[i].plane] && parts[0].plane == 0 && first.rows == other.rows &&
-                            first.count == other.count && parts[i].from == parts[0].from + 1;
+      const PackedShape &own = parts[0].shape, &other = parts[i].shape;
+      const bool together = pairs_with_first_[parts[i].plane] && parts[0].plane == 0 && own.rows == other.rows &&
+                            own.count == other.count && parts[i].from == parts[0].from + 1;
       if (together) between = i;
     }
-    constexpr std::int64_t channels_ahead = 2;
-    for (std::int64_t channel = 0; channel < p_.c_in; ++channel) {
+    const std::int64_t channels_ahead = std::max<std::int64_t>(2, step);
+    for (std::int64_t first_channel = 0; first_channel < p_.c_in; first_channel += step) {
       for (int i = 0; i < count; ++i) {
         const Part& part = parts[i];
-        if (channel >= part.shape.channels || (i > 0 && i == between)) continue;
-        const E* from = part.from + channel * p_.in_channel;
-        T* to = part.to + channel * plan_.row_length;
-        if (channel + channels_ahead < part.shape.channels) {
-          fetch_channel(part.shape, from + channels_ahead * p_.in_channel);
+        const std::int64_t end = std::min(first_channel + step, part.shape.channels);
+        const E* from = part.from + first_channel * p_.in_channel;
+        P* to = part.to + first_channel / each * plan_.row_length;
+        if constexpr (packing == Packing::numbers) {
+          if (one_[part.plane].picks.rows > 0 && first_channel < end) {
+            // Planes off the positions along inner axes lie in the same small block of memory.
+            const bool apart = p_.planes[part.plane].axis <= axis;
+            const std::int64_t ahead = apart ? std::min(step, part.shape.channels - end) : 0;
+            for (std::int64_t channel = 0; channel < ahead; ++channel) {
+              fetch_channel(part.shape, from + (step + channel) * p_.in_channel);
+            }
+            pack_short_lines(part.shape, several_[part.plane].picks, one_[part.plane].picks, from, to, plan_.row_length,
+                             end - first_channel);
+            continue;
+          }
         }
-        if (i == 0 && between > 0 && channel < parts[between].shape.channels) {
-          pack_pairs(part.shape, from, to, to + (parts[between].to - part.to));
-        } else {
-          pack_channel(part.shape, from, to);
+        if (i > 0 && i == between) continue;
+        for (std::int64_t channel = first_channel; channel < end; channel += each) {
+          for (std::int64_t ahead = channels_ahead; ahead < channels_ahead + each; ++ahead) {
+            if (channel + ahead < part.shape.channels) fetch_channel(part.shape, from + ahead * p_.in_channel);
+          }
+          if constexpr (paired) {
+            pack_two_channels(part.shape, PairOfRuns(from, p_.in_channel, channel + 1 < part.shape.channels), to);
+          } else if (i == 0 && between > 0 && channel < parts[between].shape.channels) {
+            if constexpr (sizeof(P) > 2) pack_pairs(part.shape, from, to, to + (parts[between].to - part.to));
+          } else {
+            pack_channel(part.shape, from, to);
+          }
+          from += each * p_.in_channel;
+          to += plan_.row_length;
         }
       }
     }
@@ -481,15 +619,15 @@ class ChannelsFirst {
   }
 
   // The other side's tile, and the distance of its channels.
-  const T* other_tile(const Step& step, std::int64_t& row_length) {
-    if constexpr (std::is_same_v<E, T>) {
+  const P* other_tile(const Step& step, std::int64_t& row_length) {
+    if constexpr (std::is_same_v<E, P>) {
       if (other_in_place_) {
         row_length = other_side_.channel_step;
         return other_ + step.out_offset;
       }
     }
     row_length = plan_.out_row_length;
-    T* to = other_tile_ + step.thread * other_side_.channels * plan_.out_row_length;
+    P* to = other_tile_ + step.thread * other_side_.channels * plan_.out_row_length;
     const PackedShape shape = with_rows(other_shape_, step.rows);
     for (std::int64_t channel = 0; channel < shape.channels; ++channel) {
       pack_channel(shape, other_ + step.out_offset + channel * shape.channel_step, to + channel * plan_.out_row_length);
@@ -533,11 +671,15 @@ class ChannelsFirst {
 
   // ---- out ----
 
-  // Panels with and without stencil do not mix.
+  // Panels with and without stencil do not mix. Those with it begin at the first channel of a packed element.
   template <typename Visit>
   void over_panels(Visit visit) const {
-    const Split with_stencil(p_.diagonal(), block_rows), without(p_.c_out - p_.diagonal(), block_rows);
-    for (std::int64_t i = 0; i < with_stencil.parts; ++i) visit(with_stencil.first(i), with_stencil.size(i), true);
+    const Split with_stencil((p_.diagonal() + each - 1) / each, block_rows / each);
+    const Split without(p_.c_out - p_.diagonal(), block_rows);
+    for (std::int64_t i = 0; i < with_stencil.parts; ++i) {
+      const std::int64_t first = each * with_stencil.first(i);
+      visit(first, std::min(p_.diagonal() - first, each * with_stencil.size(i)), true);
+    }
     for (std::int64_t i = 0; i < without.parts; ++i) {
       visit(p_.diagonal() + without.first(i), without.size(i), false);
     }
@@ -577,7 +719,7 @@ class ChannelsFirst {
       if (!exists) continue;
       tile.x = step.x;
       tile.row_length = plan_.row_length;
-      tile.c_in = phase.full ? p_.c_in : 0;
+      tile.depth = phase.full ? depth() : 0;
       tile.taps = &step.taps[i];
       tile.y = out_ + offset + phase.offset;
       tile.y_channel = p_.out_channel;
@@ -592,17 +734,17 @@ class ChannelsFirst {
   void compute(const Tile<E>& tile, bool full) {
     // Either a stretch of positions or the weights stay in the first-level cache while the other passes by.
     constexpr std::int64_t block = block_vectors * S::width, size = sizeof(T);
-    const std::int64_t held = 16 * 1024 / (p_.c_in * size) / block * block;
-    const bool hold_positions = p_.c_in * block * size <= 24 * 1024 && p_.c_in * p_.c_out * size <= 512 * 1024;
+    const std::int64_t held = 16 * 1024 / (depth() * size) / block * block;
+    const bool hold_positions = depth() * block * size <= 24 * 1024 && depth() * p_.c_out * size <= 512 * 1024;
     const std::int64_t stretch = hold_positions ? std::max(block, held) : tile.positions;
     const std::int64_t blocks = (tile.positions + block - 1) / block * ((p_.c_out + block_rows - 1) / block_rows);
-    tile.next->spread(blocks * turns_of(p_.c_in) * 2 / 3);  // all fetched well before the tile is done
+    tile.next->spread(blocks * turns_of(depth()) * 2 / 3);  // all fetched well before the tile is done
     for (std::int64_t begin = 0; begin < tile.positions; begin += stretch) {
       const std::int64_t end = std::min(tile.positions, begin + stretch);
       over_panels([&](std::int64_t first, std::int64_t rows, bool stencil) {
         if (!full && !stencil) return;
-        const Panel<T> panel{first, alpha_ + first * p_.c_in, c_ + first * p_.columns(), bias_ + first};
-        const auto& table = stencil ? forward_table<E, true> : forward_table<E, false>;
+        const Panel<T> panel{first, alpha_ + first * depth(), c_ + first * p_.columns(), bias_ + first};
+        const auto& table = stencil ? forward_table<E, true, paired> : forward_table<E, false, paired>;
         table[static_cast<std::size_t>(rows - 1)](tile, panel, begin, end);
       });
     }
@@ -633,11 +775,11 @@ class ChannelsFirst {
 
   // ---- weights ----
 
-  void add_dalpha_tile(WeightTile<T>& tile, const Step& step, std::int64_t rows, std::int64_t columns) const {
+  void add_dalpha_tile(WeightTile<P>& tile, const Step& step, std::int64_t rows, std::int64_t columns) const {
     Prefetch next[] = {work_ == Work::weight ? step.next : Prefetch(), step.next_other};
     const std::int64_t blocks = rows * columns / (weight_rows * weight_columns);
     for (int side = 0; side < 2; ++side) {
-      next[side].spread(blocks * turns_of(step.positions / S::width));
+      next[side].spread(blocks * turns_of(step.positions / packed_width));
       tile.next[side] = &next[side];
     }
     add_dalpha(tile, rows, columns, tile.sums.base);
@@ -703,18 +845,19 @@ class ChannelsFirst {
   E* out_ = nullptr;
   bool stream_ = false, claim_ = false;
 
-  T* alpha_ = nullptr;                 // by panels of output channels, each [c_in][rows]
+  T* alpha_ = nullptr;                 // by panels of output channels, each [depth][rows]
   T* c_ = nullptr;                     // [diagonal][columns]
   T* bias_ = nullptr;                  // [c_out]
   mask_entry* masks_ = nullptr;        // by column of c
   mask_entry* slice_masks_ = nullptr;  // [thread][direction]: made anew for a tile at the border
   std::int64_t mask_length_ = 0;
-  std::int64_t* line_from_[2 + max_taps] = {};  // by plane; last the other side
+  RowPicks several_[1 + max_taps] = {}, one_[1 + max_taps] = {};  // by plane
+  std::int64_t* line_from_[2 + max_taps] = {};                    // by plane; last the other side
   std::int64_t* line_to_[2 + max_taps] = {};
   Place* places_ = nullptr;
   std::int64_t* position_places_ = nullptr;
-  T* slots_ = nullptr;       // [thread][slot]
-  T* other_tile_ = nullptr;  // [thread][channel][out_row_length]
+  P* slots_ = nullptr;       // [thread][slot]
+  P* other_tile_ = nullptr;  // [thread][channel][out_row_length]
   T* partial_ = nullptr;     // [lane][partial_size]: dalpha, dc; where kept, the same of what was lost
   std::int64_t partial_size_ = 0;
   std::int64_t lost_ = 0;  // where in a lane that begins; 0: not kept

@@ -7,8 +7,8 @@
 template <typename E>
 struct Group {
   int rows;
-  const compute_type<E>* x;     // channel 0 of the first position: of `in`, or of a converted copy
-  std::int64_t x_step;          // from one position to the next
+  const void* x;                // channel 0 of the first position: of `in`, or of a copy
+  std::int64_t x_bytes;         // from one position to the next
   std::int64_t in[block_rows];  // elements from the origins of `in` and `out`
   std::int64_t out[block_rows];
   std::uint32_t exists[max_taps];  // by tap: bit r is set where position r has the neighbour
@@ -19,10 +19,10 @@ template <typename E, typename T = compute_type<E>>
 struct ChannelPanel {
   std::int64_t first;  // output channel
   std::int64_t count;  // channels: the last vector may be partial
-  const T* alpha;      // [c_in][vectors * width]
+  const T* alpha;      // [depth][vectors * width]
   const T* c;          // [columns][vectors * width]
   const T* bias;       // [vectors * width]
-  std::int64_t c_in;
+  std::int64_t depth;  // packed elements of a position: c_in, or pairs of channels
   const E* in;
   E* out;
   const GridTap* taps;
@@ -31,7 +31,7 @@ struct ChannelPanel {
   Prefetch* next;  // unit
 };
 
-template <typename E, int rows, int vectors, bool with_stencil>
+template <typename E, int rows, int vectors, bool with_stencil, bool paired>
 void position_block(const Group<E>& group, const ChannelPanel<E>& panel) {
   using T = compute_type<E>;
   using S = Simd<T>;
@@ -44,8 +44,8 @@ void position_block(const Group<E>& group, const ChannelPanel<E>& panel) {
 #pragma GCC unroll 16
     for (int r = 0; r < rows; ++r) sums[r][v] = bias;
   }
-  multiply_add<T, rows, vectors>(sums, ByRows<T, rows>(group.x, group.x_step), panel.alpha, width, panel.c_in,
-                                 [&]() LEANCORE_LAMBDA_INLINE { panel.next->fetch(); });
+  multiply_add<T, rows, vectors, paired>(sums, ByRows<T, rows>(group.x, group.x_bytes), panel.alpha, width, panel.depth,
+                                         [&]() LEANCORE_LAMBDA_INLINE { panel.next->fetch(); });
   if constexpr (with_stencil) {
     for (int t = 0; t < panel.tap_count; ++t) {
       const GridTap& tap = panel.taps[t];
@@ -86,10 +86,10 @@ template <typename E>
 using PositionBlock = void (*)(const Group<E>&, const ChannelPanel<E>&);
 
 // By vectors - 1, then rows - 1.
-template <typename E, bool with_stencil>
+template <typename E, bool with_stencil, bool paired>
 inline constexpr std::array<std::array<PositionBlock<E>, block_rows>, block_vectors> position_blocks = {
-    by_rows([](auto rows) -> PositionBlock<E> { return position_block<E, rows.value, 1, with_stencil>; }),
-    by_rows([](auto rows) -> PositionBlock<E> { return position_block<E, rows.value, 2, with_stencil>; })};
+    by_rows([](auto rows) -> PositionBlock<E> { return position_block<E, rows.value, 1, with_stencil, paired>; }),
+    by_rows([](auto rows) -> PositionBlock<E> { return position_block<E, rows.value, 2, with_stencil, paired>; })};
 static_assert(block_vectors == 2);
 
 // ---- weight gradients ----
@@ -106,14 +106,14 @@ struct Ahead {
   }
 };
 
-// dalpha[r][vectors] (+)= sum over positions of dy[position][r] x[position][vectors]
-template <typename T, int rows, int vectors>
+// dalpha[r][vectors] (+)= sum over positions of dy[position][r] x[position][vectors]; paired: two positions at a time
+template <typename T, int rows, int vectors, bool paired>
 void weight_panel(const T* dy, std::int64_t dy_step, const T* x, std::int64_t x_step, std::int64_t positions,
                   const PartialSums<T>& partial, T* dalpha, std::int64_t dalpha_row, Ahead& ahead) {
   using S = Simd<T>;
   Sums<T, rows, vectors> sums = {};
-  multiply_add<T, rows, vectors>(sums, ByColumns<T, rows>{dy, dy_step}, x, x_step, positions,
-                                 [&]() LEANCORE_LAMBDA_INLINE { ahead.fetch(); });
+  multiply_add<T, rows, vectors, paired>(sums, ByColumns<T, rows>{dy, dy_step}, x, x_step, positions,
+                                         [&]() LEANCORE_LAMBDA_INLINE { ahead.fetch(); });
 #pragma GCC unroll 16
   for (int r = 0; r < rows; ++r) {
 #pragma GCC unroll 4
@@ -125,10 +125,10 @@ template <typename T>
 using WeightPanel = void (*)(const T*, std::int64_t, const T*, std::int64_t, std::int64_t, const PartialSums<T>&, T*,
                              std::int64_t, Ahead&);
 
-template <typename T>
+template <typename T, bool paired>
 inline constexpr std::array<std::array<WeightPanel<T>, block_rows>, block_vectors> weight_panels = {
-    by_rows([](auto rows) -> WeightPanel<T> { return weight_panel<T, rows.value, 1>; }),
-    by_rows([](auto rows) -> WeightPanel<T> { return weight_panel<T, rows.value, 2>; })};
+    by_rows([](auto rows) -> WeightPanel<T> { return weight_panel<T, rows.value, 1, paired>; }),
+    by_rows([](auto rows) -> WeightPanel<T> { return weight_panel<T, rows.value, 2, paired>; })};
 
 // sums[t] += sum over positions of near[position] far[position + offsets[t]], one vector of channels.
 template <typename E, int taps, bool whole>

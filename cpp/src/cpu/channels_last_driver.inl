@@ -3,16 +3,20 @@
 //
 // The grid is a sequence of lines, the positions along its innermost axis. A unit of work is some successive lines, or
 // a part of a long one, few enough that what it reads stays in the cache while the output channels pass by.
+//
+// Paired, for bf16: channels 2k and 2k + 1 of a position are read as one element, where they lie if they are all in
+// pairs; for the gradients of the weights, a channel of two successive positions is copied to one element.
 
 // Positions whose products are added one after the other in the gradients of the weights (docs/numerics.md).
 inline constexpr std::int64_t longest_sum = 128;
 
-template <typename E>
+template <typename E, bool paired = false>
 class ChannelsLast {
  public:
   using Element = E;
   using T = compute_type<E>;
   using S = Simd<T>;
+  static constexpr bool writes_out = true, sums_weights = true;
 
   static std::size_t workspace_bytes(Operation operation, const ConvDesc& desc, int threads) {
     ChannelsLast sizing(operation, desc);
@@ -62,6 +66,10 @@ class ChannelsLast {
   }
 
  private:
+  static constexpr std::int64_t each = paired ? 2 : 1;  // of what is multiplied at once
+  [[nodiscard]] static std::int64_t elements(std::int64_t of) { return (of + each - 1) / each; }
+  [[nodiscard]] std::int64_t depth() const { return elements(p_.c_in); }
+
   // Lines [first, last), positions [begin, end) of each.
   struct Span {
     std::int64_t first, last, begin, end;
@@ -86,9 +94,11 @@ class ChannelsLast {
   void plan() {
     const std::int64_t total = p_.positions(), length = p_.axis_extent(p_.dims);
     lines_ = total / length;
-    // What is read should stay in the second-level cache; short units keep the memory waiting.
+    // What is read should stay in the second-level cache; short units keep the memory waiting. With a stride, what lies
+    // between the positions is read as well.
+    const std::int64_t longest = p_.in_steps[p_.dims] > p_.c_in ? 256 : 512;
     const std::int64_t most = work_ == Work::out
-                                  ? std::clamp<std::int64_t>(49152 / p_.c_in, 48, 512)
+                                  ? std::clamp<std::int64_t>(49152 / p_.c_in, 48, longest)
                                   : std::clamp<std::int64_t>(49152 / (p_.c_in + p_.c_out), longest_sum, 512);
     const std::int64_t positions = std::clamp<std::int64_t>(total / 32, block_rows, most);
     lines_together_ = std::max<std::int64_t>(1, block_rows / length);
@@ -117,20 +127,20 @@ class ChannelsLast {
     if (work_ != Work::weight) {
       // The stencil's channels and the others begin vectors of their own.
       const std::int64_t columns = padded(p_.diagonal()) + padded(p_.c_out - p_.diagonal());
-      alpha_ = arena.take<T>(p_.c_in * columns);
+      alpha_ = arena.take<T>(depth() * columns);
       c_ = arena.take<T>(p_.columns() * columns);
       bias_ = arena.take<T>(columns);
       groups_per_unit_ = unit_positions_;  // of one position at least
       groups_ = arena.take<Group<E>>(threads * groups_per_unit_);
-      copies_ = arena.take<T>(threads * unit_positions_ * p_.c_in);
+      copies_ = arena.take<T>(threads * unit_positions_ * depth());
     }
     if (work_ != Work::out) {
       dalpha_rows_ = work_ == Work::both ? p_.c_in : p_.c_out;
       const std::int64_t c_in = work_ == Work::both ? p_.c_out : p_.c_in;
       dalpha_row_ = padded(c_in);
       dc_row_ = padded(p_.diagonal());
-      x_copies_ = arena.take<T>(threads * unit_positions_ * dalpha_row_);
-      dy_copies_ = arena.take<T>(threads * unit_positions_ * dalpha_rows_);
+      x_copies_ = arena.take<T>(threads * elements(unit_positions_) * dalpha_row_);
+      dy_copies_ = arena.take<T>(threads * elements(unit_positions_) * dalpha_rows_);
       const std::int64_t sums = dalpha_rows_ * dalpha_row_ + p_.columns() * dc_row_;
       const std::int64_t additions = units_ / lanes_ * ((unit_positions_ + longest_sum - 1) / longest_sum);
       lost_ = additions > 8 ? sums : 0;
@@ -149,14 +159,15 @@ class ChannelsLast {
       over_panels([&](std::int64_t first, std::int64_t count, std::int64_t vectors, bool stencil) {
         const std::int64_t width = vectors * S::width;
         if (panel++ != unit) {
-          alpha_to += p_.c_in * width;
+          alpha_to += depth() * width;
           if (stencil) c_to += p_.columns() * width;
           bias_to += width;
           return;
         }
-        for (std::int64_t i = 0; i < p_.c_in; ++i) {
+        for (std::int64_t k = 0; k < depth(); ++k) {
           for (std::int64_t o = 0; o < width; ++o) {
-            *alpha_to++ = o < count ? static_cast<T>(alpha[(first + o) * p_.alpha_out + i * p_.alpha_in]) : T{};
+            *alpha_to++ =
+                o < count ? packed_weight<paired>(alpha + (first + o) * p_.alpha_out, p_.alpha_in, k, p_.c_in) : T{};
           }
         }
         for (int k = 0; stencil && k < p_.columns(); ++k) {
@@ -253,7 +264,13 @@ class ChannelsLast {
     Side from = in_side();
     const std::int64_t run = p_.in_steps[p_.dims - 1], wanted = p_.axis_extent(p_.dims) * p_.c_in;
     if (!from.dense && parts_ == 1 && p_.dims > 1 && wanted < run && run <= 4 * wanted) {
-      const std::int64_t lines = std::min(span.last - span.first, p_.axis_extent(p_.dims - 1) - at[p_.dims - 1]);
+      // Lines follow each other to the end of an axis, and past it where the next one follows as well.
+      std::int64_t lines = p_.axis_extent(p_.dims - 1) - at[p_.dims - 1];
+      for (int axis = p_.dims - 2; axis >= 0; --axis) {
+        if (p_.in_steps[axis] != p_.axis_extent(axis + 1) * p_.in_steps[axis + 1]) break;
+        if (axis == 0) lines = lines_ - span.first;
+      }
+      lines = std::min(lines, span.last - span.first);
       return {from.base + line_offset(at, from.steps), 1, 0, lines * run};
     }
     std::int64_t farthest = 0;
@@ -275,7 +292,7 @@ class ChannelsLast {
       const Phase& phase = p_.phases[i];
       const std::int64_t count = make_groups(phase, span, thread, groups);
       if (count == 0) continue;
-      next.spread(count * panel_count() * turns_of(p_.c_in));
+      next.spread(count * panel_count() * turns_of(depth()));
       const T* alpha = alpha_;
       const T* c = c_;
       const T* bias = bias_;
@@ -286,18 +303,18 @@ class ChannelsLast {
                                     alpha,
                                     c,
                                     bias,
-                                    phase.full ? p_.c_in : 0,
+                                    phase.full ? depth() : 0,
                                     in_,
                                     out_ + phase.offset,
                                     p_.taps_of(phase),
                                     phase.tap_count,
                                     stream_,
                                     &next};
-        alpha += p_.c_in * width;
+        alpha += depth() * width;
         if (stencil) c += p_.columns() * width;
         bias += width;
         if (!phase.full && !stencil) return;
-        const auto& table = stencil ? position_blocks<E, true> : position_blocks<E, false>;
+        const auto& table = stencil ? position_blocks<E, true, paired> : position_blocks<E, false, paired>;
         const auto& blocks = table[static_cast<std::size_t>(vectors - 1)];
         for (std::int64_t g = 0; g < count; ++g) {
           blocks[static_cast<std::size_t>(groups[g].rows - 1)](groups[g], panel);
@@ -310,7 +327,7 @@ class ChannelsLast {
     const std::int64_t length = std::min(span.end, phase.extents[p_.dims - 1]) - span.begin;
     if (length <= 0) return 0;
     std::int64_t count = 0;
-    T* copy = copies_ + thread * unit_positions_ * p_.c_in;
+    T* copy = copies_ + thread * unit_positions_ * depth();
     if (lines_together_ > 1) {
       for (std::int64_t line = span.first; line < span.last; line += lines_together_) {
         Group<E>& group = groups[count];
@@ -361,18 +378,27 @@ class ChannelsLast {
 
   // Where the 1x1 part reads: in place if the type and the distances allow.
   void finish_group(Group<E>& group, T*& copy) const {
-    group.x_step = group.rows > 1 ? group.in[1] - group.in[0] : p_.c_in;
-    if constexpr (std::is_same_v<E, T>) {
-      bool even = true;
-      for (int r = 1; r < group.rows; ++r) even = even && group.in[r] - group.in[r - 1] == group.x_step;
+    if constexpr (std::is_same_v<E, T> || paired) {
+      const std::int64_t step = group.rows > 1 ? group.in[1] - group.in[0] : p_.c_in;
+      bool even = p_.c_in % each == 0;
+      for (int r = 1; r < group.rows; ++r) even = even && group.in[r] - group.in[r - 1] == step;
       if (even) {
         group.x = in_ + group.in[0];
+        group.x_bytes = step * static_cast<std::int64_t>(sizeof(E));
         return;
       }
     }
     group.x = copy;
-    group.x_step = p_.c_in;
-    for (int r = 0; r < group.rows; ++r, copy += p_.c_in) copy_run(copy, in_ + group.in[r], p_.c_in);
+    group.x_bytes = depth() * static_cast<std::int64_t>(sizeof(T));
+    for (int r = 0; r < group.rows; ++r, copy += depth()) {
+      const E* from = in_ + group.in[r];
+      if constexpr (paired) {
+        if (p_.c_in % 2 != 0) copy[depth() - 1] = T{};
+        std::memcpy(copy, from, static_cast<std::size_t>(p_.c_in) * sizeof(E));
+      } else {
+        copy_run(copy, from, p_.c_in);
+      }
+    }
   }
 
   void zero_cells(const Span& span) {
@@ -408,7 +434,8 @@ class ChannelsLast {
     });
   }
 
-  // The channels of a unit's positions as one matrix: in place, or copied to rows of `row` elements.
+  // The channels of a unit's positions as one matrix: in place, or copied to rows of `row` elements. Paired: a row for
+  // every two positions, and zeros for the second of the last if there is none.
   const T* matrix(const Side& from, const Span& span, T* copy, std::int64_t row, std::int64_t& step) const {
     const std::int64_t length = span.end - span.begin;
     std::int64_t at[max_dims + 1];
@@ -421,13 +448,26 @@ class ChannelsLast {
     }
     step = row;
     T* to = copy;
+    const auto add_row = [&](auto channels) {
+      copy_run(to, channels, from.channels);
+      std::fill(to + from.channels, to + row, T{});
+      to += row;
+    };
+    [[maybe_unused]] const E* first = nullptr;  // of a pair
     for (std::int64_t line = span.first; line < span.last; ++line) {
       locate(line, at);
       const E* position = from.base + line_offset(at, from.steps) + span.begin * from.steps[p_.dims];
-      for (std::int64_t q = 0; q < length; ++q, to += row, position += from.steps[p_.dims]) {
-        copy_run(to, position, from.channels);
-        std::fill(to + from.channels, to + row, T{});
+      for (std::int64_t q = 0; q < length; ++q, position += from.steps[p_.dims]) {
+        if constexpr (paired) {
+          if (first) add_row(PairOfRuns(first, position - first, true));
+          first = first ? nullptr : position;
+        } else {
+          add_row(position);
+        }
       }
+    }
+    if constexpr (paired) {
+      if (first) add_row(PairOfRuns(first, 0, false));
     }
     return copy;
   }
@@ -442,7 +482,7 @@ class ChannelsLast {
     const std::int64_t blocks =
         pieces * ((dalpha_rows_ + block_rows - 1) / block_rows) * ((dalpha_row_ / S::width + 1) / 2);
     Ahead ahead{{next, next_other}};
-    ahead.spread(blocks * turns_of(std::min(lines, span.last - span.first) * cuts.size(0)));
+    ahead.spread(blocks * turns_of(elements(std::min(lines, span.last - span.first) * cuts.size(0))));
     for (std::int64_t line = span.first; line < span.last; line += lines) {
       for (std::int64_t cut = 0; cut < cuts.parts; ++cut) {
         const std::int64_t begin = span.begin + cuts.first(cut);
@@ -458,15 +498,17 @@ class ChannelsLast {
                   Ahead& ahead) {
     const std::int64_t positions = (span.last - span.first) * (span.end - span.begin);
     std::int64_t dy_step = 0, x_step = 0;
-    const T* dy = matrix(dy_side, span, dy_copies_ + thread * unit_positions_ * dalpha_rows_, dalpha_rows_, dy_step);
-    const T* x = matrix(x_side, span, x_copies_ + thread * unit_positions_ * dalpha_row_, dalpha_row_, x_step);
+    const std::int64_t thread_rows = thread * elements(unit_positions_);
+    const T* dy = matrix(dy_side, span, dy_copies_ + thread_rows * dalpha_rows_, dalpha_rows_, dy_step);
+    const T* x = matrix(x_side, span, x_copies_ + thread_rows * dalpha_row_, dalpha_row_, x_step);
     const Split rows(dalpha_rows_, block_rows);
     for (std::int64_t i = 0; i < dalpha_row_;) {
       const std::int64_t vectors = std::min<std::int64_t>(block_vectors, (dalpha_row_ - i) / S::width);
       for (std::int64_t part = 0; part < rows.parts; ++part) {
         const std::int64_t o = rows.first(part);
-        weight_panels<T>[static_cast<std::size_t>(vectors - 1)][static_cast<std::size_t>(rows.size(part) - 1)](
-            dy + o, dy_step, x + i, x_step, positions, sums, sums.base + o* dalpha_row_ + i, dalpha_row_, ahead);
+        weight_panels<T, paired>[static_cast<std::size_t>(vectors - 1)][static_cast<std::size_t>(rows.size(part) - 1)](
+            dy + o, dy_step, x + i, x_step, elements(positions), sums, sums.base + o* dalpha_row_ + i, dalpha_row_,
+            ahead);
       }
       i += vectors * S::width;
     }
@@ -560,12 +602,12 @@ class ChannelsLast {
   E* out_ = nullptr;
   bool stream_ = false;
 
-  T* alpha_ = nullptr;  // by panels, each [c_in][vectors * width]; the same of c and bias
+  T* alpha_ = nullptr;  // by panels, each [depth][vectors * width]; the same of c and bias
   T* c_ = nullptr;
   T* bias_ = nullptr;
   Group<E>* groups_ = nullptr;  // [thread][groups_per_unit]
   std::int64_t groups_per_unit_ = 0;
-  T* copies_ = nullptr;  // [thread][position][c_in]
+  T* copies_ = nullptr;  // [thread][position][depth]
   T* x_copies_ = nullptr;
   T* dy_copies_ = nullptr;
   T* partial_ = nullptr;  // [lane]: dalpha [rows][row], dc [columns][row]; where kept, the same of what was lost

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -30,6 +31,9 @@ bool family_supports(Operation operation, const ConvDesc& desc);
 
 // Whether the channels of a position are contiguous on both sides, so that channels-last kernels apply.
 bool is_channels_last(Operation operation, const ConvDesc& desc);
+
+// Whether products of pairs of bf16 can run the call, and are faster (docs/performance.md).
+bool takes_pairs(Operation operation, const ConvDesc& desc);
 
 // Where the weights' gradients go.
 struct WeightStrides {

@@ -2,6 +2,8 @@
 //
 //   sums[r][v] += sum over k of a(r, k) * b[k][vector v]
 //
+// where a and b are numbers, or pairs of bf16 in their bits, whose products are both added.
+//
 // a is read as scalars, b as whole vectors, sums stay in registers. Every sum adds its terms in the order of k,
 // whatever block it falls into.
 
@@ -18,17 +20,18 @@ struct ByColumns {
   LEANCORE_INLINE void next() { at += step; }
 };
 
-// a[r * step + k]. A base for every three rows: two registers more than one base reach them all.
+// a[k] of row r, `bytes` after that of row r - 1. A base for every three rows: two registers more than one base reach
+// them all.
 template <typename T, int rows>
 class ByRows {
  public:
-  LEANCORE_INLINE ByRows(const T* a, std::int64_t step) : bytes_(step * static_cast<std::int64_t>(sizeof(T))) {
-    for (int group = 0; group < groups; ++group) {
-      bases_[group] = reinterpret_cast<const char*>(a) + 3 * group * bytes_;
-    }
+  LEANCORE_INLINE ByRows(const void* a, std::int64_t bytes) : bytes_(bytes) {
+    for (int group = 0; group < groups; ++group) bases_[group] = static_cast<const char*>(a) + 3 * group * bytes_;
   }
   [[nodiscard]] LEANCORE_INLINE T row(int r) const {
-    return *reinterpret_cast<const T*>(bases_[r / 3] + r % 3 * bytes_);
+    T value;
+    std::memcpy(&value, bases_[r / 3] + r % 3 * bytes_, sizeof value);
+    return value;
   }
   LEANCORE_INLINE void next() {
 #pragma GCC unroll 8
@@ -44,7 +47,7 @@ class ByRows {
 template <typename T, int rows, int vectors>
 using Sums = typename Simd<T>::vec[rows][vectors];
 
-template <typename T, int rows, int vectors, typename A>
+template <typename T, int rows, int vectors, bool paired, typename A>
 LEANCORE_INLINE A multiply_add(Sums<T, rows, vectors>& sums, A a, const T* b, std::int64_t b_step, std::int64_t count) {
   using S = Simd<T>;
   for (std::int64_t k = 0; k < count; ++k, a.next(), b += b_step) {
@@ -55,7 +58,13 @@ LEANCORE_INLINE A multiply_add(Sums<T, rows, vectors>& sums, A a, const T* b, st
     for (int r = 0; r < rows; ++r) {
       const T left = a.row(r);
 #pragma GCC unroll 4
-      for (int v = 0; v < vectors; ++v) sums[r][v] += left * right[v];
+      for (int v = 0; v < vectors; ++v) {
+        if constexpr (paired) {
+          sums[r][v] = S::add_pair_products(sums[r][v], S::broadcast_pair(left), right[v]);
+        } else {
+          sums[r][v] += left * right[v];
+        }
+      }
     }
   }
   return a;
@@ -68,11 +77,11 @@ constexpr std::int64_t turns_of(std::int64_t steps) {
 }
 
 // The same, with fetch() at every turn.
-template <typename T, int rows, int vectors, typename A, typename Fetch>
+template <typename T, int rows, int vectors, bool paired, typename A, typename Fetch>
 LEANCORE_INLINE void multiply_add(Sums<T, rows, vectors>& sums, A a, const T* b, std::int64_t b_step,
                                   std::int64_t count, Fetch fetch) {
   for (; count > 0; count -= steps_per_turn, b += steps_per_turn * b_step) {
-    a = multiply_add<T, rows, vectors>(sums, a, b, b_step, std::min(count, steps_per_turn));
+    a = multiply_add<T, rows, vectors, paired>(sums, a, b, b_step, std::min(count, steps_per_turn));
     fetch();
   }
 }

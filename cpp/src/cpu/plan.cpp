@@ -40,8 +40,9 @@ int slots_needed(const Problem& p, int slice_axis) {
 }
 
 // Work per position in units of a vector multiply-add, for choosing among ways to cut; only the order matters.
-double cost(const Problem& p, std::int64_t run, std::int64_t halo, int walked_axes, std::int64_t vector, bool weight) {
-  const double pixels = static_cast<double>(run), c_in = static_cast<double>(p.c_in);
+double cost(const Problem& p, std::int64_t depth, std::int64_t run, std::int64_t halo, int walked_axes,
+            std::int64_t vector, bool weight) {
+  const double pixels = static_cast<double>(run), c_in = static_cast<double>(depth);
   const double packed =
       c_in * (pixels + static_cast<double>(halo)) / pixels * (walked_axes > 1 ? 2.0 * walked_axes - 1.0 : 1.0);
   // Once per tile alpha is read, or every sum of dalpha is added up across its vector and to those of other tiles.
@@ -54,11 +55,13 @@ double cost(const Problem& p, std::int64_t run, std::int64_t halo, int walked_ax
 
 }  // namespace
 
-Plan make_plan(const Problem& p, std::int64_t element_size, std::int64_t vector, Work work) {
+Plan make_plan(const Problem& p, std::int64_t element_size, std::int64_t vector, Work work,
+               std::int64_t channels_per_element) {
   Plan best;
   const std::int64_t total = p.positions();
   if (total == 0) return best;
   const bool weight = work != Work::out;
+  const auto rows_of = [&](std::int64_t channels) { return ceil_div(channels, channels_per_element); };
 
   // Lanes bound the parallelism of weight gradients; each costs a pass over a matrix of partial sums.
   std::int64_t lanes = 1;
@@ -69,7 +72,7 @@ Plan make_plan(const Problem& p, std::int64_t element_size, std::int64_t vector,
   const std::int64_t longest =
       weight ? std::clamp<std::int64_t>(total / lanes, 64, 1024) : std::clamp<std::int64_t>(total / 16, 64, 512);
   const std::int64_t channels =
-      std::max<std::int64_t>(1, p.c_in + (p.plane_count - 1) * p.diagonal() + (weight ? p.c_out : 0));
+      std::max<std::int64_t>(1, rows_of(p.c_in) + (p.plane_count - 1) * rows_of(p.diagonal()) + (weight ? p.c_out : 0));
   const std::int64_t budget = std::max<std::int64_t>(1, (weight ? 4 : 1) * cache_bytes / (channels * element_size));
 
   double best_cost = std::numeric_limits<double>::infinity();
@@ -84,13 +87,20 @@ Plan make_plan(const Problem& p, std::int64_t element_size, std::int64_t vector,
     const std::int64_t halo = (before + after) * inner;
     const int walked_axes = std::max(0, axis - 1);
     const int slots = slots_needed(p, axis);
-    const std::int64_t fitting = (std::min(longest, budget / slots - halo)) / inner;
+    // Images of several planes are far more memory than positions; without a halo, few at once lose nothing.
+    const bool images = !weight && axis == 0;
+    const std::int64_t longest_here =
+        images && p.plane_count > 1 ? std::min(longest, std::max<std::int64_t>(inner, 256)) : longest;
+    const std::int64_t fitting = (std::min(longest_here, budget / slots - halo)) / inner;
     if (fitting < 1 && axis < p.dims) continue;
     const std::int64_t most = std::clamp<std::int64_t>(fitting, 1, p.axis_extent(axis));
-    const std::int64_t slices = ceil_div(p.axis_extent(axis), most);
+    std::int64_t slices = ceil_div(p.axis_extent(axis), most);
+    // An odd number of few slices leaves threads without work.
+    if (images && slices > 1 && slices < 16 && slices % 2 == 1) slices *= 2;
     std::int64_t rows = ceil_div(p.axis_extent(axis), slices);
     if (inner == 1) rows = std::min(round_up(rows, vector), p.axis_extent(axis));  // parts of lines end with a vector
-    const double this_cost = cost(p, rows * inner, slices == 1 ? 0 : halo, walked_axes, vector, weight);
+    const double this_cost =
+        cost(p, rows_of(p.c_in), rows * inner, slices == 1 ? 0 : halo, walked_axes, vector, weight);
     if (this_cost >= best_cost) continue;
     best_cost = this_cost;
     best.slice_axis = axis;
@@ -115,7 +125,7 @@ Plan make_plan(const Problem& p, std::int64_t element_size, std::int64_t vector,
   best.row_length = spread_row(best.margin + round_up(best.run, 2 * vector) + best.margin + 2 * vector, element_size);
   for (int plane = 0; plane < p.plane_count; ++plane) {
     best.plane_start[plane] = best.slot_size;
-    best.slot_size += best.row_length * (plane == 0 ? p.c_in : p.diagonal());
+    best.slot_size += best.row_length * rows_of(plane == 0 ? p.c_in : p.diagonal());
   }
   best.out_row_length = spread_row(best.run + vector, element_size);
 

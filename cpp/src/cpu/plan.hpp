@@ -12,7 +12,7 @@
 //
 // A slot holds the planes of one tile, each [channel][margin | run | margin], positions contiguous, with a row length
 // that keeps the channels apart in the cache. Planes past the first, which only taps read, have no more channels than
-// the stencil. Neighbours that do not exist are masked, never stored.
+// the stencil. Neighbours that do not exist are masked, never stored. Paired bf16: a row for every two channels.
 #pragma once
 
 #include <cstdint>
@@ -46,7 +46,9 @@ struct Plan {
   std::int64_t out_row_length = 0;  // the packed other side: [channel][run], no margins
 };
 
-// vector: elements per vector register; a tile may be read that much past its end.
-Plan make_plan(const Problem& problem, std::int64_t element_size, std::int64_t vector, Work work);
+// vector: elements per vector register; a tile may be read that much past its end. A packed element holds so many
+// channels.
+Plan make_plan(const Problem& problem, std::int64_t element_size, std::int64_t vector, Work work,
+               std::int64_t channels_per_element = 1);
 
 }  // namespace leancore::detail::cpu

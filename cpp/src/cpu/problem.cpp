@@ -72,6 +72,7 @@ void separate_far_taps(Problem& p) {
   for (GridTap& tap : p.taps) {
     if (-longest_shift <= tap.shift && tap.shift <= longest_shift) continue;
     Plane& plane = p.planes[p.plane_count] = p.planes[tap.plane];
+    plane.axis = tap.axis;
     plane.offset += tap.shift * p.in_steps[tap.axis];
     plane.begin[tap.axis - 1] = tap.begin;
     plane.extents[tap.axis - 1] = tap.end;
@@ -95,7 +96,10 @@ void add_forward_taps(Problem& p, const ConvDesc& d) {
     tap.plane = find_or_add(planes, p.plane_count, tap.axis, residue);
     p.taps[p.phases[0].tap_count++] = tap;
   }
-  for (int i = 0; i < p.plane_count; ++i) set_lattice(planes[i], d, p.planes[i].offset, p.planes[i].extents);
+  for (int i = 0; i < p.plane_count; ++i) {
+    p.planes[i].axis = planes[i].value == 0 ? 0 : planes[i].axis;
+    set_lattice(planes[i], d, p.planes[i].offset, p.planes[i].extents);
+  }
 }
 
 void add_adjoint_taps(Problem& p, const ConvDesc& d) {
@@ -161,6 +165,26 @@ bool is_channels_last(Operation operation, const ConvDesc& d) {
          (operation != Operation::backward || contiguous(d.c_in, d.dx_strides[1]));
 }
 
+bool takes_pairs(Operation operation, const ConvDesc& d) {
+  if (d.dtype != DType::bf16 || !family_supports(operation, d)) return false;
+  if (is_channels_last(operation, d)) return true;
+  // Channels first, lines are copied as they are, and with very few channels there is nothing to gain.
+  const int last = d.dims - 1;
+  const bool x = d.stride[last] * d.x_strides[last + 2] == 1, y = d.y_strides[last + 2] == 1;
+  switch (operation) {
+    case Operation::forward:
+      return x && d.c_in > 1;
+    case Operation::backward_data:
+      return y && d.c_out > 1;
+    case Operation::backward_weight:
+      return x && y && d.c_out >= 8;
+    case Operation::backward:
+      break;
+  }
+  return std::min(d.c_in, d.c_out) >= 16 && takes_pairs(Operation::backward_data, data_part(d)) &&
+         takes_pairs(Operation::backward_weight, weight_part(d));
+}
+
 Work work_of(Operation operation) {
   return operation == Operation::backward_weight ? Work::weight
          : operation == Operation::backward      ? Work::both
@@ -195,6 +219,8 @@ Problem make_problem(Operation operation, const ConvDesc& desc) {
   for (int a = 0; a < d.dims; ++a) {
     p.extents[a] = d.y_extent(a);
     const std::int64_t x_step = d.stride[a] * d.x_strides[a + 2];
+    p.in_extents[a] = adjoint ? d.y_extent(a) : d.extents[a];
+    p.in_strides[a] = adjoint ? d.y_strides[a + 2] : d.x_strides[a + 2];
     p.in_steps[a + 1] = adjoint ? d.y_strides[a + 2] : x_step;
     p.out_steps[a + 1] = adjoint ? x_step : d.y_strides[a + 2];
     p.phases[0].extents[a] = p.extents[a];

@@ -39,6 +39,7 @@ struct GridTap {
 
 // Elements of `in` at offset + sum of position * in_step, for begin <= position < extents along each axis.
 struct Plane {
+  int axis = 0;  // along which it lies off the positions; 0: it does not
   std::int64_t offset = 0;
   std::int64_t begin[max_dims] = {};
   std::int64_t extents[max_dims] = {};
@@ -62,7 +63,9 @@ struct Problem {
   std::int64_t stencil_channels = 0;
   std::int64_t extents[max_dims] = {};
   std::int64_t in_channel = 0, out_channel = 0;  // strides
-  std::int64_t in_steps[max_dims + 1] = {};      // by axis, from one position to the next
+  std::int64_t in_extents[max_dims] = {};        // of the whole array, not only of the positions that are read
+  std::int64_t in_strides[max_dims] = {};
+  std::int64_t in_steps[max_dims + 1] = {};  // by axis, from one position to the next
   std::int64_t out_steps[max_dims + 1] = {};
   int plane_count = 1;
   Plane planes[1 + max_taps];

@@ -15,6 +15,33 @@ using compute_type = std::conditional_t<sizeof(E) == 2, float, E>;
 template <typename T>
 using int_like = std::conditional_t<sizeof(T) == 4, std::int32_t, std::int64_t>;
 
+// Two runs of bf16, to be read side by side: element q is a float that holds the bits of low[q] and, above them, those
+// of low[distance + q], or zeros where there is no second run.
+class PairOfRuns {
+ public:
+  PairOfRuns(const bf16* low, std::int64_t distance, bool has_high)
+      : low_(low), distance_(has_high ? distance : 0), high_bits_(has_high ? -1 : 0) {}
+
+  [[nodiscard]] const bf16* low() const { return low_; }
+  [[nodiscard]] const bf16* high() const { return low_ + distance_; }
+  [[nodiscard]] std::int32_t high_bits() const { return high_bits_; }
+
+  LEANCORE_INLINE float operator[](std::int64_t q) const {
+    const std::uint32_t upper = std::uint32_t{high()[q].bits} << 16 & static_cast<std::uint32_t>(high_bits_);
+    return std::bit_cast<float>(low_[q].bits | upper);
+  }
+  LEANCORE_INLINE PairOfRuns& operator+=(std::int64_t elements) {
+    low_ += elements;
+    return *this;
+  }
+  friend LEANCORE_INLINE PairOfRuns operator+(PairOfRuns runs, std::int64_t elements) { return runs += elements; }
+
+ private:
+  const bf16* low_;
+  std::int64_t distance_;
+  std::int32_t high_bits_;
+};
+
 template <typename T>
 struct Simd {
   static constexpr std::int64_t width = LEANCORE_VECTOR_BYTES / sizeof(T);
@@ -25,6 +52,8 @@ struct Simd {
   typedef T vec_in_memory __attribute__((vector_size(LEANCORE_VECTOR_BYTES), aligned(sizeof(T)), may_alias));
   typedef int_like<T> ints_in_memory __attribute__((vector_size(LEANCORE_VECTOR_BYTES), aligned(sizeof(T)), may_alias));
   typedef std::uint16_t halves_in_memory __attribute__((vector_size(LEANCORE_VECTOR_BYTES / 2), aligned(2), may_alias));
+  typedef T pairs_in_memory __attribute__((vector_size(LEANCORE_VECTOR_BYTES), aligned(2), may_alias));
+  typedef std::int16_t half_mask __attribute__((vector_size(LEANCORE_VECTOR_BYTES)));
 
   static LEANCORE_INLINE vec load(const T* p) { return *reinterpret_cast<const vec_in_memory*>(p); }
   static LEANCORE_INLINE void store(T* p, vec v) { *reinterpret_cast<vec_in_memory*>(p) = v; }
@@ -95,8 +124,8 @@ struct Simd {
   }
   static LEANCORE_INLINE mask first_lanes(std::int64_t count) {
     ints lane{};
-    for (std::int64_t i = 0; i < width; ++i) lane[i] = static_cast<int_like<T> >(i);
-    return lane < static_cast<int_like<T> >(count);
+    for (std::int64_t i = 0; i < width; ++i) lane[i] = static_cast<int_like<T>>(i);
+    return lane < static_cast<int_like<T>>(count);
   }
   static LEANCORE_INLINE vec add_product(mask where, vec sum, vec a, vec b) {
     const vec with = sum + a * b;
@@ -129,6 +158,12 @@ struct Simd {
     requires(sizeof(T) == 4)
   {
     return reinterpret_cast<vec>(widen(p) << 16);
+  }
+
+  static LEANCORE_INLINE vec load(PairOfRuns p)
+    requires(sizeof(T) == 4)
+  {
+    return reinterpret_cast<vec>(widen(p.low()) | ((widen(p.high()) << 16) & p.high_bits()));
   }
 
   static LEANCORE_INLINE void store(f16* p, vec v)
@@ -272,6 +307,85 @@ struct Simd {
     }(std::make_integer_sequence<int, static_cast<int>(width)>());
   }
 
+  // `into`, but in the lanes of the mask that lane of v which `index` names.
+  static LEANCORE_INLINE vec pick(vec into, mask where, ints index, vec v) {
+#if defined(LEANCORE_AVX512)
+    if constexpr (sizeof(T) == 4) {
+      return (vec)_mm512_mask_permutexvar_ps((__m512)into, where, (__m512i)index, (__m512)v);
+    } else {
+      return (vec)_mm512_mask_permutexvar_pd((__m512d)into, where, (__m512i)index, (__m512d)v);
+    }
+#else
+#if defined(LEANCORE_AVX2)
+    if constexpr (sizeof(T) == 4) {
+      const vec picked = (vec)_mm256_permutevar8x32_ps((__m256)v, (__m256i)index);
+      return where ? picked : into;
+    }
+#endif
+    for (std::int64_t i = 0; i < width; ++i) into[i] = where[i] ? v[index[i]] : into[i];
+    return into;
+#endif
+  }
+
+  // ---- pairs of bf16 in the bits of a lane ----
+
+  // The lower or the upper halves, widened.
+  static LEANCORE_INLINE vec half_of_pairs(vec pairs, int half)
+    requires(sizeof(T) == 4)
+  {
+    const ints bits = reinterpret_cast<ints>(pairs);
+    return reinterpret_cast<vec>(half == 0 ? bits << 16 : bits & ~0xffff);
+  }
+  static LEANCORE_INLINE vec broadcast_pair(T pair)
+    requires(sizeof(T) == 4)
+  {
+    return reinterpret_cast<vec>(broadcast_int(std::bit_cast<std::int32_t>(pair)));
+  }
+  static LEANCORE_INLINE vec load_pairs(const bf16* p) { return *reinterpret_cast<const pairs_in_memory*>(p); }
+
+  // The first `count` elements of type P in a vector of them, for keep().
+  template <typename P>
+  static LEANCORE_INLINE auto first_elements(std::int64_t count) {
+    if constexpr (sizeof(P) == sizeof(T)) {
+      return first_lanes(count);
+    } else {
+#if defined(LEANCORE_AVX512)
+      return static_cast<__mmask32>((std::uint64_t{1} << count) - 1);
+#else
+      half_mask half{};
+      for (std::int64_t i = 0; i < 2 * width; ++i) half[i] = static_cast<std::int16_t>(i);
+      return half < static_cast<std::int16_t>(count);
+#endif
+    }
+  }
+#if defined(LEANCORE_AVX512)
+  static LEANCORE_INLINE vec keep(__mmask32 halves_kept, vec pairs) {
+    return (vec)_mm512_maskz_mov_epi16(halves_kept, (__m512i)pairs);
+  }
+#else
+  static LEANCORE_INLINE vec keep(half_mask halves_kept, vec pairs) { return (vec)((half_mask)pairs & halves_kept); }
+#endif
+
+  // sum + the product of the upper halves of each lane + that of the lower halves. Numeric contract: docs/numerics.md.
+#if defined(LEANCORE_AVX512_BF16)
+  static LEANCORE_INLINE vec add_pair_products(vec sum, vec left, vec right)
+    requires(sizeof(T) == 4)
+  {
+    return (vec)_mm512_dpbf16_ps((__m512)sum, (__m512bh)left, (__m512bh)right);
+  }
+#else
+  // For tests, and so long that copies of it would take minutes to compile.
+  static __attribute__((noinline)) vec add_pair_products(vec sum, vec left, vec right)
+    requires(sizeof(T) == 4)
+  {
+    sum = flushed(sum);
+    for (const int half : {1, 0}) {
+      sum = flushed(sum + flushed(half_of_pairs(left, half)) * flushed(half_of_pairs(right, half)));
+    }
+    return sum;
+  }
+#endif
+
   // ---- sums across lanes ----
 
   static LEANCORE_INLINE T sum(vec v) {
@@ -362,13 +476,22 @@ struct Simd {
 
   // Of the bits of some NaNs it overflows; it is not selected there.
   static LEANCORE_INLINE ints wrapping_sum(ints a, ints b) {
-    typedef std::make_unsigned_t<int_like<T> > bits __attribute__((vector_size(LEANCORE_VECTOR_BYTES)));
+    typedef std::make_unsigned_t<int_like<T>> bits __attribute__((vector_size(LEANCORE_VECTOR_BYTES)));
     return reinterpret_cast<ints>(reinterpret_cast<bits>(a) + reinterpret_cast<bits>(b));
   }
+  // Zeros for subnormal numbers.
+  static LEANCORE_INLINE vec flushed(vec v) {
+    const ints bits = reinterpret_cast<ints>(v), sign = std::numeric_limits<std::int32_t>::min() - ints{};
+    return reinterpret_cast<vec>((bits & ~sign) < 0x00800000 ? bits & sign : bits);
+  }
   static LEANCORE_INLINE halves to_bf16(vec v) {
+#if defined(LEANCORE_AVX512_BF16)
+    return (halves)_mm512_cvtneps_pbh((__m512)v);
+#else
     const ints bits = reinterpret_cast<ints>(v), magnitude = bits & 0x7fffffff;
     const ints nearest = wrapping_sum(bits, ((bits >> 16) & 1) + 0x7fff), quiet = bits | 0x00400000;
     return __builtin_convertvector(((magnitude > 0x7f800000 ? quiet : nearest) >> 16) & 0xffff, halves);
+#endif
   }
   static LEANCORE_INLINE halves to_f16(vec v) {
 #if defined(LEANCORE_AVX512)
@@ -387,6 +510,23 @@ struct Simd {
 #endif
   }
 };
+
+// How many channels of `in` one packed element holds.
+template <bool paired>
+inline constexpr std::int64_t channels_per_element = paired ? 2 : 1;
+
+// Packed element k of the weights that lead to one output channel. Where the second of a pair is missing, the packed
+// values are +0 and the weight is -0: their product changes no sum, not even one that is -0.
+template <bool paired, typename E, typename T = compute_type<E>>
+LEANCORE_INLINE T packed_weight(const E* alpha, std::int64_t step, std::int64_t k, std::int64_t channels) {
+  if constexpr (paired) {
+    const std::uint32_t low = alpha[2 * k * step].bits;
+    const std::uint32_t high = 2 * k + 1 < channels ? alpha[(2 * k + 1) * step].bits : 0x8000u;
+    return std::bit_cast<T>(low | high << 16);
+  } else {
+    return static_cast<T>(alpha[k * step]);
+  }
+}
 
 // From so many weights on, threads share their packing.
 inline constexpr std::int64_t many_weights = 32 * 1024;

@@ -1,18 +1,19 @@
 // Weight gradients of one channels-first tile: sums over its positions, which lie along the vectors of both operands.
+// P is the type of a packed element: that of the sums, or bf16, whose products are added in pairs of positions.
 
 // Sums, one vector of every row and one of a column: all of 16 registers, or 31 of 32.
 inline constexpr int weight_rows = LEANCORE_VECTOR_BYTES == 64 ? 6 : 3;  // channels of dy
 inline constexpr int weight_columns = 4;                                 // channels of x
 
 // Packed positions of one tile; both operands start at the first position of channel 0.
-template <typename T>
+template <typename P>
 struct WeightTile {
-  const T* x;
+  const P* x;
   std::int64_t x_row_length;
-  const T* dy;
+  const P* dy;
   std::int64_t dy_row_length;
   std::int64_t positions;
-  PartialSums<T> sums;
+  PartialSums<compute_type<P>> sums;
   Prefetch* next[2];  // the two sides of the tile that comes next
 
   LEANCORE_INLINE void fetch() const {
@@ -49,36 +50,50 @@ struct DalphaBlocks {
 };
 
 // dalpha[r][k] (+)= sum over positions of dy[row + r] x[column + k], one block
-template <typename T, int rows, int columns>
-void weight_block(const WeightTile<T>& tile, std::int64_t row, std::int64_t column, T* dalpha) {
+template <typename P, int rows, int columns>
+void weight_block(const WeightTile<P>& tile, std::int64_t row, std::int64_t column, compute_type<P>* dalpha) {
+  using T = compute_type<P>;
   using S = Simd<T>;
   using vec = typename S::vec;
+  constexpr bool paired = !std::is_same_v<P, T>;
+  constexpr std::int64_t width = LEANCORE_VECTOR_BYTES / sizeof(P);
+  const auto load = [](const P* from) LEANCORE_LAMBDA_INLINE {
+    if constexpr (paired) return S::load_pairs(from);
+    return S::load(from);
+  };
+  const auto add = [](vec& sum, vec left, vec right) LEANCORE_LAMBDA_INLINE {
+    if constexpr (paired) {
+      sum = S::add_pair_products(sum, left, right);
+    } else {
+      sum += left * right;
+    }
+  };
   vec sums[rows][columns] = {};
-  const T* dy = tile.dy + row * tile.dy_row_length;
-  const T* x = tile.x + column * tile.x_row_length;
-  const std::int64_t full = tile.positions - tile.positions % S::width;
+  const P* dy = tile.dy + row * tile.dy_row_length;
+  const P* x = tile.x + column * tile.x_row_length;
+  const std::int64_t full = tile.positions - tile.positions % width;
   for (std::int64_t q = 0; q < full;) {
-    for (const std::int64_t end = std::min(full, q + steps_per_turn * S::width); q < end; q += S::width) {
+    for (const std::int64_t end = std::min(full, q + steps_per_turn * width); q < end; q += width) {
       vec left[rows];
 #pragma GCC unroll 16
-      for (int r = 0; r < rows; ++r) left[r] = S::load(dy + r * tile.dy_row_length + q);
+      for (int r = 0; r < rows; ++r) left[r] = load(dy + r * tile.dy_row_length + q);
 #pragma GCC unroll 16
       for (int k = 0; k < columns; ++k) {
-        const vec right = S::load(x + k * tile.x_row_length + q);
+        const vec right = load(x + k * tile.x_row_length + q);
 #pragma GCC unroll 16
-        for (int r = 0; r < rows; ++r) sums[r][k] += left[r] * right;
+        for (int r = 0; r < rows; ++r) add(sums[r][k], left[r], right);
       }
     }
     tile.fetch();
   }
   if (full < tile.positions) {
-    const auto exists = S::first_lanes(tile.positions - full);
+    const auto exists = S::template first_elements<P>(tile.positions - full);
 #pragma GCC unroll 16
     for (int k = 0; k < columns; ++k) {
-      const vec right = S::keep(exists, S::load(x + k * tile.x_row_length + full));
+      const vec right = S::keep(exists, load(x + k * tile.x_row_length + full));
 #pragma GCC unroll 16
       for (int r = 0; r < rows; ++r) {
-        sums[r][k] += S::keep(exists, S::load(dy + r * tile.dy_row_length + full)) * right;
+        add(sums[r][k], S::keep(exists, load(dy + r * tile.dy_row_length + full)), right);
       }
     }
   }
@@ -98,28 +113,28 @@ void weight_block(const WeightTile<T>& tile, std::int64_t row, std::int64_t colu
   }
 }
 
-template <typename T>
-using WeightBlock = void (*)(const WeightTile<T>&, std::int64_t, std::int64_t, T*);
+template <typename P>
+using WeightBlock = void (*)(const WeightTile<P>&, std::int64_t, std::int64_t, compute_type<P>*);
 
 // By rows and columns, from 1: [(rows - 1) * weight_columns + columns - 1].
-template <typename T>
+template <typename P>
 inline constexpr auto weight_blocks = []<std::size_t... i>(std::index_sequence<i...>) {
-  return std::array<WeightBlock<T>, sizeof...(i)>{
-      weight_block<T, static_cast<int>(i) / weight_columns + 1, static_cast<int>(i) % weight_columns + 1>...};
+  return std::array<WeightBlock<P>, sizeof...(i)>{
+      weight_block<P, static_cast<int>(i) / weight_columns + 1, static_cast<int>(i) % weight_columns + 1>...};
 }(std::make_index_sequence<weight_rows * weight_columns>{});
 
 // dalpha (c_out, c_in) (+)= dy xT
-template <typename T>
-void add_dalpha(const WeightTile<T>& tile, std::int64_t c_out, std::int64_t c_in, T* dalpha) {
+template <typename P>
+void add_dalpha(const WeightTile<P>& tile, std::int64_t c_out, std::int64_t c_in, compute_type<P>* dalpha) {
   // As many channels of x as stay in half of the first-level cache while all of dy passes by.
-  const std::int64_t bytes_per_row = tile.positions * static_cast<std::int64_t>(sizeof(T));
+  const std::int64_t bytes_per_row = tile.positions * static_cast<std::int64_t>(sizeof(P));
   const std::int64_t held = std::max<std::int64_t>(1, 16 * 1024 / bytes_per_row / weight_columns) * weight_columns;
-  const DalphaBlocks<T> blocks(c_out, c_in);
+  const DalphaBlocks<compute_type<P>> blocks(c_out, c_in);
   for (std::int64_t begin = 0; begin < c_in; begin += held) {
     for (std::int64_t i = 0; i < blocks.rows.parts; ++i) {
       for (std::int64_t column = begin; column < std::min(begin + held, c_in); column += weight_columns) {
         const std::int64_t block = (blocks.rows.size(i) - 1) * weight_columns + blocks.width(column) - 1;
-        weight_blocks<T>[static_cast<std::size_t>(block)](tile, blocks.rows.first(i), column,
+        weight_blocks<P>[static_cast<std::size_t>(block)](tile, blocks.rows.first(i), column,
                                                           dalpha + blocks.begin(i, column));
       }
     }
@@ -127,8 +142,8 @@ void add_dalpha(const WeightTile<T>& tile, std::int64_t c_out, std::int64_t c_in
 }
 
 // sums[t] = sum over positions of near times tap t's neighbour in far, where that exists.
-template <typename T, int taps, bool masked>
-void tap_sums(const T* near, const T* far, const Tap<T>* list, std::int64_t positions, T* sums) {
+template <typename P, int taps, bool masked, typename T = compute_type<P>>
+void tap_sums(const P* near, const P* far, const Tap<T>* list, std::int64_t positions, T* sums) {
   using S = Simd<T>;
   using vec = typename S::vec;
   constexpr int chains = taps <= 4 ? 2 : 1;  // additions have a latency of several cycles
@@ -162,24 +177,24 @@ void tap_sums(const T* near, const T* far, const Tap<T>* list, std::int64_t posi
   }
 }
 
-template <typename T>
-using TapSums = void (*)(const T*, const T*, const Tap<T>*, std::int64_t, T*);
+template <typename P, typename T = compute_type<P>>
+using TapSums = void (*)(const P*, const P*, const Tap<T>*, std::int64_t, T*);
 
 // By the number of taps - 1.
-template <typename T, bool masked>
+template <typename P, bool masked>
 inline constexpr auto tap_sums_table = []<std::size_t... i>(std::index_sequence<i...>) {
-  return std::array<TapSums<T>, sizeof...(i)>{tap_sums<T, static_cast<int>(i) + 1, masked>...};
+  return std::array<TapSums<P>, sizeof...(i)>{tap_sums<P, static_cast<int>(i) + 1, masked>...};
 }(std::make_index_sequence<max_taps>{});
 
 // dc (diagonal, columns) (+)= one side's own positions times the other's neighbours; columns without neighbours are
 // zero.
-template <typename T>
-void add_dc(const PartialSums<T>& partial, const T* near, std::int64_t near_row_length, const T* far,
+template <typename P, typename T = compute_type<P>>
+void add_dc(const PartialSums<T>& partial, const P* near, std::int64_t near_row_length, const P* far,
             std::int64_t far_row_length, std::int64_t positions, const TapList<T>& taps, std::int64_t diagonal,
             int columns, T* dc) {
   bool masked = false;
   for (int t = 0; t < taps.count; ++t) masked = masked || taps.taps[t].mask != nullptr;
-  const auto& table = masked ? tap_sums_table<T, true> : tap_sums_table<T, false>;
+  const auto& table = masked ? tap_sums_table<P, true> : tap_sums_table<P, false>;
   for (std::int64_t j = 0; j < diagonal; ++j) {
     T sums[max_taps] = {}, by_column[max_taps] = {};
     if (taps.count > 0) {

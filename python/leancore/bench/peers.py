@@ -17,6 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 
 import leancore
+from leancore import _core
 from leancore.bench.cases import Case
 from leancore.bench.devices import kernels_run_on_cuda
 from leancore.bench.networks import build
@@ -84,12 +85,15 @@ class Lean:
     layout: str | None = None
     dtype: str | None = None
     stencil: bool = True
+    implementation: str | None = None  # of the CPU; None: the best one
 
     @property
     def computes(self) -> str:
         return "lean" if self.stencil else "pointwise"
 
     def missing(self, case: Case, operation: str, device: str) -> str | None:
+        if device != "cpu" and self.implementation:
+            return "on the CPU only"
         if device == "cuda" and not kernels_run_on_cuda():
             return f"leancore {leancore.cuda_status()}"
         if not self.stencil and operation != "forward":
@@ -104,6 +108,10 @@ class _PreparedLean:
     def __init__(self, peer: Lean, problem: Problem, case: Case) -> None:
         self._stencil = peer.stencil
         self._geometry: dict[str, Any] = {"stride": case.stride, "dilation": case.dilation}
+        self._functions: Any = leancore
+        if peer.implementation:
+            self._functions = _core
+            self._geometry["implementation"] = peer.implementation
         self._convert = functools.partial(
             problem.torch if installed("torch") else problem.numpy, dtype=case.dtype, layout=case.layout
         )
@@ -123,19 +131,19 @@ class _PreparedLean:
         return torch.empty_permuted(tuple(shape), order, dtype=array.dtype, device=array.device)
 
     def call(self, operation: str) -> Callable[[], Any]:
-        x, alpha, c, geometry = self.x, self.alpha, self.c, self._geometry
+        x, alpha, c, functions, geometry = self.x, self.alpha, self.c, self._functions, self._geometry
         if operation == "forward":
             y = self._like(x, self._problem.case.y_shape)
-            return functools.partial(leancore.forward, x, alpha, c if self._stencil else None, out=y, **geometry)
+            return functools.partial(functions.forward, x, alpha, c if self._stencil else None, out=y, **geometry)
         dy = self._convert(self._problem.dy())
         dx, dalpha, dc = self._like(x, x.shape), self._like(alpha, alpha.shape), self._like(c, c.shape)
-        data = functools.partial(leancore.backward_data, dy, alpha, c, out=dx, **geometry)
-        weight = functools.partial(leancore.backward_weight, x, dy, out=(dalpha, dc), **geometry)
+        data = functools.partial(functions.backward_data, dy, alpha, c, out=dx, **geometry)
+        weight = functools.partial(functions.backward_weight, x, dy, out=(dalpha, dc), **geometry)
         if operation == "backward_data":
             return data
         if operation == "backward_weight":
             return weight
-        both = functools.partial(leancore.backward, x, dy, alpha, c, out=(dx, dalpha, dc), **geometry)
+        both = functools.partial(functions.backward, x, dy, alpha, c, out=(dx, dalpha, dc), **geometry)
         if operation == "backward":
             return both
         forward = self.call("forward")
@@ -384,22 +392,31 @@ PEERS: dict[str, Peer] = {
 }
 
 
+def _by_name(name: str) -> Peer | None:
+    if name not in PEERS:
+        for implementation, description, available in leancore.implementations():
+            if available and name == f"leancore-{implementation}":
+                return Lean(name, f"this library: {description}", implementation=implementation)
+    return PEERS.get(name)
+
+
 def choose(names: Sequence[str], *, compiled: bool = False) -> list[Peer]:
     """Of the list, by name, leancore first: it is always among them.
 
     Args:
-        names: names, or "all" or "none".
+        names: names, "leancore-" and the name of an implementation that this processor has, or "all" or "none".
         compiled: "all" includes torch.compile, which takes long to begin.
 
     Raises:
         ValueError: a name that is not in the list.
     """
     wanted = [name for name in names if name not in ("all", "none")]
-    unknown = [name for name in wanted if name not in PEERS]
+    found = {name: _by_name(name) for name in wanted}
+    unknown = [name for name, peer in found.items() if peer is None]
     if unknown:
         raise ValueError(f"peers {', '.join(unknown)}: not among all, none, {', '.join(PEERS)}")
     if "all" in names:
         wanted = [name for name in PEERS if name != "compiled"]
     if compiled:
         wanted.append("compiled")
-    return [PEERS[name] for name in dict.fromkeys(["leancore", *wanted])]
+    return [found.get(name) or PEERS[name] for name in dict.fromkeys(["leancore", *wanted])]

@@ -17,6 +17,19 @@ _key_is_included = torch._C._dispatch_tls_is_dispatch_key_included
 _PRE_DISPATCH = torch._C.DispatchKey.PreDispatch
 _is_functorch_wrapped = torch._C._functorch.is_functorch_wrapped_tensor
 _is_legacy_batched = torch._C._functorch.is_legacy_batchedtensor
+_matmul = torch.backends.cuda.matmul
+_new_precision_api = hasattr(_matmul, "fp32_precision")  # torch 2.9
+
+
+def implementation_for(t: Tensor) -> str | None:
+    """What torch's own setting for products of float32 matrices on CUDA asks for, at the time of the call.
+
+    Not that of its convolutions, whose default is TF32: without being asked, nothing here is less precise than float32.
+    """
+    if not t.is_cuda or t.dtype is not torch.float32:
+        return None
+    tf32 = _matmul.fp32_precision == "tf32" if _new_precision_api else _matmul.allow_tf32
+    return "cuda_tf32" if tf32 else None
 
 
 def readable(*tensors: Tensor | None) -> bool:
@@ -55,6 +68,7 @@ def forward(
         stride=stride,
         dilation=dilation,
         out=y,
+        implementation=implementation_for(x),
     )
 
 
@@ -70,6 +84,7 @@ def backward_data(
         dilation=dilation,
         x_shape=tuple(x_shape),
         out=shapes.empty_in_layout_of(dy, x_shape),
+        implementation=implementation_for(dy),
     )
 
 
@@ -77,7 +92,12 @@ def backward_weight(x: Tensor, dy: Tensor, stride: Sequence[int], dilation: Sequ
     alpha_shape, c_shape = shapes.shapes_of_weights(x, dy, stride, dilation)
     out = tuple(torch.empty(shape, dtype=x.dtype, device=x.device) for shape in (alpha_shape, c_shape))
     return leancore.backward_weight(
-        _plain("x", x), _plain("dy", dy), stride=stride, dilation=dilation, out=(out[0], out[1])
+        _plain("x", x),
+        _plain("dy", dy),
+        stride=stride,
+        dilation=dilation,
+        out=(out[0], out[1]),
+        implementation=implementation_for(x),
     )
 
 
@@ -96,6 +116,7 @@ def backward(
         stride=stride,
         dilation=dilation,
         out=(dx, dalpha, dc),
+        implementation=implementation_for(x),
     )
     return dx, dalpha, dc
 

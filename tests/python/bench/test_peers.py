@@ -309,6 +309,20 @@ def test_choose() -> None:
         choose(["gemm"])
 
 
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_an_implementation_is_a_candidate_by_its_name(operation: str) -> None:
+    _, generic = choose(["leancore-generic"])
+    case = Case("", (2, 3, 4, 4), 3)
+    problem = Problem(case, "integers")
+    check(case, generic, operation, problem, expected(problem, "lean", operation))
+    assert generic.missing(case, operation, "cuda") == "on the CPU only"
+    none = Lean(implementation="no such thing").prepare(problem, case)
+    with pytest.raises(RuntimeError, match="implementation 'no such thing'"):
+        none.call(operation)()
+    with pytest.raises(ValueError, match="peers leancore-avx9: not among"):
+        choose(["leancore-avx9"])
+
+
 def test_leancore_uses_the_combined_backward_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
     case = Case("", (2, 3, 4, 4), 3)
     calls = []

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import torch
 import torch.autograd.forward_ad as forward_ad
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd import gradcheck, gradgradcheck
 from torch.func import functional_call, grad, hessian, jvp, vmap
 from torch.fx.experimental.proxy_tensor import make_fx
@@ -17,7 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from helpers import SMALL, geometries
-from leancore.torch import LeanConv2d, decompositions, lean_conv
+from leancore.torch import LeanConv2d, decompositions, kernels, lean_conv
 from torch_helpers import (
     DTYPES,
     SPATIAL,
@@ -33,6 +35,48 @@ pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated
 
 OPS = torch.ops.leancore
 NAMES = ("forward", "backward_data", "backward_weight")
+
+
+@pytest.fixture
+def precision() -> Iterator[Any]:
+    """torch's settings of the precision of float32 on CUDA, put back afterwards."""
+    matmul = torch.backends.cuda.matmul
+    before = torch.get_float32_matmul_precision(), matmul.fp32_precision, torch.backends.fp32_precision
+    yield matmul
+    torch.backends.fp32_precision = before[2]
+    torch.set_float32_matmul_precision(before[0])
+    matmul.fp32_precision = before[1]
+
+
+def test_tf32_is_asked_for_by_torchs_setting_for_products_of_matrices(precision: Any) -> None:
+    with FakeTensorMode():
+        x, half = torch.empty(1, device="cuda"), torch.empty(1, device="cuda", dtype=torch.float16)
+    assert kernels.implementation_for(x) is None, "the default"
+    for turn_on, turn_off in (
+        (lambda: torch.set_float32_matmul_precision("high"), lambda: torch.set_float32_matmul_precision("highest")),
+        (lambda: setattr(precision, "allow_tf32", True), lambda: setattr(precision, "allow_tf32", False)),
+        (lambda: setattr(precision, "fp32_precision", "tf32"), lambda: setattr(precision, "fp32_precision", "ieee")),
+    ):
+        turn_on()
+        assert kernels.implementation_for(x) == "cuda_tf32"
+        assert kernels.implementation_for(half) is None
+        assert kernels.implementation_for(torch.empty(1)) is None
+        turn_off()
+        assert kernels.implementation_for(x) is None
+
+
+def test_what_is_asked_for_reaches_every_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, alpha, c, bias = integer_arguments(3, 4, SPATIAL[2])
+    y = lean_conv(x, alpha, c, bias)
+    monkeypatch.setattr(kernels, "implementation_for", lambda t: "another")
+    for name, arguments in (
+        ("forward", (x, alpha, c, bias, (1, 1), (1, 1))),
+        ("backward_data", (y, alpha, c, x.shape, (1, 1), (1, 1))),
+        ("backward_weight", (x, y, (1, 1), (1, 1))),
+        ("backward", (x, y, alpha, c, (1, 1), (1, 1))),
+    ):
+        with pytest.raises(RuntimeError, match=f"{name}: implementation 'another'"):
+            getattr(kernels, name)(*arguments)
 
 
 def operator_arguments(

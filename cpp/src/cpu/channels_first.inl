@@ -71,15 +71,15 @@ __attribute__((noinline)) void scatter(const Tile<E>& tile, E* y, std::int64_t f
       const auto v = S::load(sums);
       S::store_lanes(y + place.first, v, 0, split);
       if (split < valid) S::store_lanes(y + place.second, v, split, valid);
-    } else {
+    } else if (runs < valid) {
+      const auto v = S::load(sums);
       for (int i = 0; i < runs; ++i) {
-        const std::int64_t p = run_begin[i], end = run_begin[i + 1];
-        if (to[p] == no_place) continue;
-        if (end == p + 1) {
-          y[to[p]] = static_cast<E>(sums[p]);
-        } else {
-          S::store_lanes(y + to[p] - p, S::load(sums), p, end);
-        }
+        const std::int64_t p = run_begin[i];
+        if (to[p] != no_place) S::store_lanes(y + to[p] - p, v, p, run_begin[i + 1]);
+      }
+    } else {
+      for (std::int64_t p = 0; p < valid; ++p) {
+        if (to[p] != no_place) y[to[p]] = static_cast<E>(sums[p]);
       }
     }
   }

@@ -365,11 +365,6 @@ class ChannelsFirst {
     out_ = out;
     fill_places();
     pack_panels([&](std::int64_t first, std::int64_t rows, bool stencil) {
-      if (p_.alpha_in == 1) {  // rows so short that the processor's own prefetching starts late in each
-        Prefetch panel(alpha + first * p_.alpha_out, rows, p_.alpha_out, p_.c_in);
-        panel.spread(1);
-        panel.fetch();
-      }
       T* alpha_to = alpha_ + first * depth();
       for (std::int64_t k = 0; k < depth(); ++k) {
         for (std::int64_t o = first; o < first + rows; ++o) {

@@ -391,15 +391,14 @@ bool runs_on(const RowsTile& tile, DType dtype, const DeviceFacts& device) {
 
 // Of fp32, by the peaks of the data sheets: the ordinary multipliers keep up with memory at up to 32 channels
 // everywhere, and at up to 64, or nearly, but in data centres, where tensor cores do three products of TF32 numbers in
-// less time than those take for one. Channels-last, there are tiles on tensor cores alone; of volumes, there are none
-// of fp32 on tensor cores.
+// less time than those take for one. Channels-last, there are tiles on tensor cores alone.
 RowsKind rows_kind(const ConvDesc& d, bool channels_last, std::int32_t channels, const DeviceFacts& device,
                    Choice choice) {
   if (d.dtype != DType::f32) return channels_last ? RowsKind::last : RowsKind::tensor;
   const bool coarse = choice == Choice::tf32 && channels > 32;
   if (channels_last) return coarse ? RowsKind::last_tf32 : RowsKind::last_tf32x3;
   const int architecture = device.architecture;
-  if (architecture < 80 || channels <= 32 || d.dims == 3) return RowsKind::fma;
+  if (architecture < 80 || channels <= 32) return RowsKind::fma;
   if (coarse) return RowsKind::tf32;
   const bool fast_tf32 = architecture == 80 || architecture == 90 || architecture == 100 || architecture == 103;
   return channels > 64 || fast_tf32 ? RowsKind::tf32x3 : RowsKind::fma;

@@ -200,6 +200,17 @@ __device__ __forceinline__ void load_taps(float* c, const RowsParameters& p, int
   }
 }
 
+// The same of the taps front and back, of volumes.
+template <int output_stride, int tap_stride, int outputs, int threads>
+__device__ __forceinline__ void load_plane_taps(float* c, const RowsParameters& p, int first_output, int thread) {
+  for (int i = thread; i < outputs * 2; i += threads) {
+    const int o = first_output + i / 2;
+    const std::int64_t tap = i % 2 == 0 ? p.c_plane[0] : p.c_plane[1];
+    c[i / 2 * output_stride + i % 2 * tap_stride] =
+        o < p.stencil_channels ? static_cast<const float*>(p.c)[o * p.c_channel + tap] : 0.0f;
+  }
+}
+
 // Adds the stencil of a channel to one of its pieces, by column; neighbours outside the image are not multiplied. The
 // addresses are those of the piece, of the pixels beside it, and of the pieces in the rows above and below.
 template <int copy_bytes>

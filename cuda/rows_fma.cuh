@@ -30,13 +30,8 @@ __global__ void __launch_bounds__(Tile::threads, 1) rows_fma(const RowsParameter
   }
   load_taps<4, 1, Tile::block_outputs, Tile::threads>(c, p, first_output, thread);
   auto* c_plane = reinterpret_cast<float*>(shared + Tile::c_plane_offset);
-  if constexpr (Tile::volume) {
-    for (int i = thread; i < Tile::block_outputs * 2; i += Tile::threads) {
-      const int o = first_output + i / 2;
-      const std::int64_t tap = i % 2 == 0 ? p.c_plane[0] : p.c_plane[1];
-      c_plane[i] = o < p.stencil_channels ? static_cast<const float*>(p.c)[o * p.c_channel + tap] : 0.0f;
-    }
-  }
+  if constexpr (Tile::volume)
+    load_plane_taps<2, 1, Tile::block_outputs, Tile::threads>(c_plane, p, first_output, thread);
   Loader::clear(shared, p.in.channels, thread);
   __syncthreads();
 

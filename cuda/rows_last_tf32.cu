@@ -11,7 +11,9 @@ cudaError_t launch_last_tf32(const RowsPlan& plan, const RowsParameters& paramet
   const char* name = rows_tiles[plan.tile].name;
 #define LEANCORE_ROWS_LAST_TF32(tile, ...)                                                     \
   if (std::strcmp(name, #tile) == 0) {                                                         \
-    return launch(rows_last_tf32<LastTf32Tile<__VA_ARGS__>>, plan.launch, stream, parameters); \
+    using Tile = LastTf32Tile<__VA_ARGS__>;                                                    \
+    return plan.volume ? launch(rows_last_tf32<Volume<Tile>>, plan.launch, stream, parameters) \
+                       : launch(rows_last_tf32<Tile>, plan.launch, stream, parameters);        \
   }
 #include "kernels.def"
   return cudaErrorInvalidValue;

@@ -4,8 +4,9 @@
 // Slots are those of pixels.cuh. A product takes 16 pixels x 8 input channels, read by ldmatrix (which moves 16-byte
 // pieces and does not mind what is in them), and 8 input channels x 8 output channels of alpha, which stay in
 // registers. Output channels are spread over the products j = 0, 1 as in rows_last.cuh: a lane has 4 channels of a
-// pixel side by side, for which it reads its neighbours, and which it stores, in pieces of 16 bytes. Row g of a product
-// is pixel spread(g), so that the pixels that are read at once lie in different banks.
+// pixel side by side, for which it reads its neighbours, and which it stores, in pieces of 16 bytes; of volumes, it
+// reads the same piece of the planes before and after from global memory. Row g of a product is pixel spread(g), so
+// that the pixels that are read at once lie in different banks.
 #pragma once
 
 #include "pixels.cuh"
@@ -19,9 +20,13 @@ class RowsLastTf32 {
   static constexpr bool split = Tile::products == 3;
   using Ring = typename Tile::Ring;
   using Sums = float[n_blocks][2][4];
+  // A pixel's output channels of the lane in the planes before and after.
+  using Planes = float4[n_blocks][2];
+  // They arrive while the products are taken, unless alpha leaves no registers for that.
+  static constexpr bool planes_early = k_blocks <= 8;
 
  public:
-  // `taps` of the thread block's output channels, in shared memory: up, left, right, down of all channels each.
+  // The thread block's taps, in shared memory: up, left, right, down, front, back of all channels each.
   __device__ RowsLastTf32(const RowsParameters& parameters, const RowsUnit& work, const float* taps, int thread)
       : p(parameters), unit(work) {
     const int lane = thread % 32, warp = __shfl_sync(0xffffffff, thread / 32, 0);
@@ -42,11 +47,18 @@ class RowsLastTf32 {
                                           const unsigned char* below) const {
 #pragma unroll
     for (int i = 0; i < groups; ++i) {
+      Planes planes[2];
+      if constexpr (Tile::volume && planes_early) {
+        load_planes(block, i * 2, planes[0]);
+        load_planes(block, i * 2 + 1, planes[1]);
+      }
       Sums sum;
       start(sum);
       multiply(current + read_offset + (group_pixel(i) - group_pixel(0)) * Ring::pitch, sum);
 #pragma unroll
-      for (int half = 0; half < 2; ++half) finish(block, i * 2 + half, above, current, below, sum);
+      for (int half = 0; half < 2; ++half) {
+        finish(block, i * 2 + half, above, current, below, planes[half], sum);
+      }
     }
   }
 
@@ -130,9 +142,26 @@ class RowsLastTf32 {
     }
   }
 
+  // Zeros where there is nothing.
+  __device__ __forceinline__ float4 load_plane(int block, int i, int plane, int o) const {
+    const PieceOfRow& place = pieces[i];
+    const int row = block * p.cut.rows_per_block + place.row;
+    if (row >= unit.last_row || o >= p.stencil_channels || !unit.has_plane(p.cut, plane)) return float4{};
+    const float* from = static_cast<const float*>(p.in.data) + unit.offset(p.in) +
+                        (plane == 0 ? -p.in.plane : p.in.plane) + row * p.in.row + place.column * p.in.column;
+    return *reinterpret_cast<const float4*>(from + o);
+  }
+  __device__ __forceinline__ void load_planes(int block, int i, Planes& to) const {
+#pragma unroll
+    for (int b = 0; b < n_blocks; ++b) {
+      to[b][0] = load_plane(block, i, 0, output(b, 0, 2 * t));
+      to[b][1] = load_plane(block, i, 1, output(b, 0, 2 * t));
+    }
+  }
+
   // Adds the stencil to pixel i of the lane's output channels, and writes them.
   __device__ __forceinline__ void finish(int block, int i, const unsigned char* above, const unsigned char* current,
-                                         const unsigned char* below, const Sums& sum) const {
+                                         const unsigned char* below, const Planes& planes, const Sums& sum) const {
     const PieceOfRow& place = pieces[i];
     const int row = block * p.cut.rows_per_block + place.row, offset = (out_pixel(i) + 1) * Ring::pitch;
     if (row >= unit.last_row) return;
@@ -147,17 +176,24 @@ class RowsLastTf32 {
       const int o = output(b, 0, 2 * t), half = i % 2 * 2;
       if (o >= p.out.channels) continue;
       float4 result = make_float4(sum[b][0][half], sum[b][0][half + 1], sum[b][1][half], sum[b][1][half + 1]);
-#pragma unroll
-      for (int tap = 0; tap < 4; ++tap) {
-        // Channels without a stencil that share the piece have taps of zero, but their x may be infinite.
-        if (!exists[tap] || o >= p.stencil_channels) continue;
-        const float4 x = load_piece(neighbour[tap] + o * 4);
+      // Channels without a stencil that share the piece have taps of zero, but their x may be infinite.
+      const auto add = [&](int tap, const float4& x) {
         const float4 taps = *reinterpret_cast<const float4*>(c + tap * Tile::block_outputs + b * 16);
         result.x += taps.x * x.x;
         if (o + 1 < p.stencil_channels) result.y += taps.y * x.y;
         if (o + 2 < p.stencil_channels) result.z += taps.z * x.z;
         if (o + 3 < p.stencil_channels) result.w += taps.w * x.w;
+      };
+      const auto add_plane = [&](int plane) {
+        if (o >= p.stencil_channels || !unit.has_plane(p.cut, plane)) return;
+        add(4 + plane, planes_early ? planes[b][plane] : load_plane(block, i, plane, o));
+      };
+      if constexpr (Tile::volume) add_plane(0);
+#pragma unroll
+      for (int tap = 0; tap < 4; ++tap) {
+        if (exists[tap] && o < p.stencil_channels) add(tap, load_piece(neighbour[tap] + o * 4));
       }
+      if constexpr (Tile::volume) add_plane(1);
       *reinterpret_cast<float4*>(to + o) = result;
     }
   }
@@ -176,11 +212,15 @@ __global__ void __launch_bounds__(Tile::threads, 1) rows_last_tf32(const RowsPar
   using Loader = PixelLoader<float, Ring, Tile::threads, 16, true>;
   extern __shared__ __align__(128) unsigned char shared[];
   const int thread = static_cast<int>(threadIdx.x), first_output = static_cast<int>(blockIdx.y) * Tile::block_outputs;
-  const RowsUnit unit(p.cut, Tile::pixels, static_cast<int>(blockIdx.x));
+  const RowsUnit unit(p.cut, Tile::pixels, static_cast<int>(blockIdx.x), Tile::volume);
   const Loader loader(p.cut, p.in, unit, thread);
   auto* c = reinterpret_cast<float*>(shared + Tile::c_offset);
   const RowsLastTf32<Tile> warp(p, unit, c, thread);
   load_taps<1, Tile::block_outputs, Tile::block_outputs, Tile::threads>(c, p, first_output, thread);
+  if constexpr (Tile::volume) {
+    auto* c_plane = reinterpret_cast<float*>(shared + Tile::c_plane_offset);
+    load_plane_taps<1, Tile::block_outputs, Tile::block_outputs, Tile::threads>(c_plane, p, first_output, thread);
+  }
   Loader::clear(shared, p.in.channels, thread);
   __syncthreads();
   march<Ring>(

@@ -11,7 +11,8 @@
 //   product e, column g  <->  pixel e of piece spread(g)          input channels as they come
 //   output channels g, g + 8  <->  spread(g), 8 + spread(g)
 //
-// so that a lane's results for v = 0, 1 are piece 4v + t of its output channels.
+// so that a lane's results for v = 0, 1 are piece 4v + t of its output channels. Of volumes, it reads these pieces of
+// the planes before and after from global memory.
 #pragma once
 
 #include "rows.cuh"
@@ -25,10 +26,15 @@ class RowsTf32 {
   static constexpr bool split = Tile::products == 3;
   using Ring = typename Tile::Ring;
   using Sums = float[m_tiles][4][4];
+  // A piece of the lane's output channels in the planes before and after.
+  using Planes = float4[m_tiles][2][2];
+  // They arrive while the products are taken, unless alpha leaves no registers for that.
+  static constexpr bool planes_early = k_blocks <= 8;
 
  public:
-  // `taps` of the thread block's output channels, in shared memory.
-  __device__ RowsTf32(const RowsParameters& parameters, const RowsUnit& work, const float* taps, int thread)
+  // The thread block's taps, in shared memory.
+  __device__ RowsTf32(const RowsParameters& parameters, const RowsUnit& work, const float* taps,
+                      const float* plane_taps, int thread)
       : p(parameters), unit(work) {
     // From lane 0, so that the compiler knows it to be the same for all lanes.
     const int lane = thread % 32, warp = __shfl_sync(0xffffffff, thread / 32, 0);
@@ -38,6 +44,7 @@ class RowsTf32 {
     const int first = warp / Tile::warps_across * 16 * m_tiles;
     first_output = static_cast<int>(blockIdx.y) * Tile::block_outputs + first;
     c = taps + (first + spread(g)) * 4;
+    c_plane = plane_taps + (first + spread(g)) * 2;
     read_alpha();
 #pragma unroll
     for (int i = 0; i < groups * 2; ++i) {
@@ -59,9 +66,14 @@ class RowsTf32 {
           sum[m][e][2] = sum[m][e][3] = bias[1];
         }
       }
+      Planes planes[2];
+      if constexpr (Tile::volume && planes_early) {
+        load_planes(block, i * 2, planes[0]);
+        load_planes(block, i * 2 + 1, planes[1]);
+      }
       multiply(current + 16 + t * Ring::pitch + group_pixel(i) * 4 + spread(g) * 16, sum);
 #pragma unroll
-      for (int v = 0; v < 2; ++v) finish(block, i * 2 + v, above, current, below, sum);
+      for (int v = 0; v < 2; ++v) finish(block, i * 2 + v, above, current, below, planes[v], sum);
     }
   }
 
@@ -129,9 +141,25 @@ class RowsTf32 {
     }
   }
 
+  __device__ __forceinline__ float4 load_plane(int block, int i, int plane, int o) const {
+    if (o >= p.stencil_channels) return float4{};
+    const int row = block * p.cut.rows_per_block + pieces[i].row;
+    return cuda::load_plane<copy_bytes>(p, unit, plane, o, row, pieces[i].column);
+  }
+  __device__ __forceinline__ void load_planes(int block, int i, Planes& to) const {
+#pragma unroll
+    for (int m = 0; m < m_tiles; ++m) {
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        to[m][half][0] = load_plane(block, i, 0, output(m, half));
+        to[m][half][1] = load_plane(block, i, 1, output(m, half));
+      }
+    }
+  }
+
   // Adds the stencil to piece i of the lane's output channels, and writes it.
   __device__ __forceinline__ void finish(int block, int i, const unsigned char* above, const unsigned char* current,
-                                         const unsigned char* below, const Sums& sum) const {
+                                         const unsigned char* below, const Planes& planes, const Sums& sum) const {
     const PieceOfRow& piece = pieces[i];
     const int row = block * p.cut.rows_per_block + piece.row, offset = 16 + out_pixel(i) * 4;
     if (row >= unit.last_row) return;
@@ -147,9 +175,16 @@ class RowsTf32 {
         if (o >= p.out.channels) continue;
         float result[4] = {sum[m][0][column], sum[m][1][column], sum[m][2][column], sum[m][3][column]};
         if (o < p.stencil_channels) {
+          const auto add_plane = [&](int plane) {
+            if (!unit.has_plane(p.cut, plane)) return;
+            const float4 x = planes_early ? planes[m][half][plane] : load_plane(block, i, plane, o);
+            add_product(c_plane[(m * 16 + half * 8) * 2 + plane], x, result);
+          };
+          if constexpr (Tile::volume) add_plane(0);
           const float4 taps = *reinterpret_cast<const float4*>(c + (m * 16 + half * 8) * 4);
           add_stencil<copy_bytes>(result, taps, current + offset + at, at_above + at, row > 0, at_below + at,
                                   row + 1 < p.cut.height, piece.column, p.cut.width);
+          if constexpr (Tile::volume) add_plane(1);
         }
         store_piece<copy_bytes>(to + static_cast<std::int64_t>(o) * p.out.channel, result, p.cut.width - piece.column);
       }
@@ -158,7 +193,7 @@ class RowsTf32 {
 
   const RowsParameters& p;
   const RowsUnit& unit;
-  const float* c;
+  const float *c, *c_plane;
   int g, t, across, first_output;
   std::uint32_t high[m_tiles][k_blocks][4], low[split ? m_tiles : 1][split ? k_blocks : 1][4];
   PieceOfRow pieces[groups * 2];
@@ -169,12 +204,15 @@ __global__ void __launch_bounds__(Tile::threads, 1) rows_tf32(const RowsParamete
   using Ring = typename Tile::Ring;
   extern __shared__ __align__(128) unsigned char shared[];
   const int thread = static_cast<int>(threadIdx.x), first_output = static_cast<int>(blockIdx.y) * Tile::block_outputs;
-  const RowsUnit unit(p.cut, Tile::pixels, static_cast<int>(blockIdx.x));
+  const RowsUnit unit(p.cut, Tile::pixels, static_cast<int>(blockIdx.x), Tile::volume);
   using Loader = RowLoader<float, Ring, Tile::threads, copy_bytes, true>;
   const Loader loader(p.cut, p.in, unit, thread);
   auto* c = reinterpret_cast<float*>(shared + Tile::c_offset);
-  const RowsTf32<Tile, copy_bytes> warp(p, unit, c, thread);
+  auto* c_plane = reinterpret_cast<float*>(shared + Tile::c_plane_offset);
+  const RowsTf32<Tile, copy_bytes> warp(p, unit, c, c_plane, thread);
   load_taps<4, 1, Tile::block_outputs, Tile::threads>(c, p, first_output, thread);
+  if constexpr (Tile::volume)
+    load_plane_taps<2, 1, Tile::block_outputs, Tile::threads>(c_plane, p, first_output, thread);
   Loader::clear(shared, p.in.channels, thread);
   __syncthreads();
   march<Ring>(

@@ -73,7 +73,7 @@ struct FmaTile {
 // rows_tf32.cuh
 template <int products_, int k_blocks_, int m_tiles_, int warps_out_, int warps_across_, int pixels_, int ahead_>
 struct Tf32Tile {
-  static constexpr bool volume = false, takes_volumes = false;
+  static constexpr bool volume = false, takes_volumes = true;
 
   static constexpr int products = products_;          // of TF32 numbers, for one of fp32: 3, or 1
   static constexpr int k_blocks = k_blocks_;          // of 8 channels of `in`, at most
@@ -88,7 +88,8 @@ struct Tf32Tile {
   static constexpr int threads = 32 * warps_out * warps_across;
   static constexpr int block_outputs = 16 * m_tiles * warps_out;
   static constexpr int groups = pixels / (32 * warps_across);  // of 32 pixels, of a warp
-  static constexpr int c_offset = Ring::bytes, shared_bytes = c_offset + block_outputs * 16;
+  static constexpr int c_offset = Ring::bytes, c_plane_offset = c_offset + block_outputs * 16;
+  static constexpr int shared_bytes = c_plane_offset + block_outputs * 8;
   static_assert((products == 1 || products == 3) && pixels % (32 * warps_across) == 0);
 };
 
@@ -153,7 +154,7 @@ struct LastTile {
 // rows_last_tf32.cuh
 template <int products_, int k_blocks_, int n_blocks_, int warps_across_, int warps_out_, int pixels_, int ahead_>
 struct LastTf32Tile {
-  static constexpr bool volume = false, takes_volumes = false;
+  static constexpr bool volume = false, takes_volumes = true;
 
   static constexpr int products = products_;          // of TF32 numbers, for one of fp32: 3, or 1
   static constexpr int k_blocks = k_blocks_;          // of 8 channels of `in`, at most
@@ -168,7 +169,8 @@ struct LastTf32Tile {
   static constexpr int threads = 32 * warps_across * warps_out;
   static constexpr int block_outputs = 16 * n_blocks * warps_out;
   static constexpr int groups = pixels / (16 * warps_across);  // of 16 pixels, of a warp
-  static constexpr int c_offset = Ring::bytes, shared_bytes = c_offset + block_outputs * 16;
+  static constexpr int c_offset = Ring::bytes, c_plane_offset = c_offset + block_outputs * 16;
+  static constexpr int shared_bytes = c_plane_offset + block_outputs * 8;
   static_assert((products == 1 || products == 3) && pixels % (16 * warps_across) == 0);
 };
 

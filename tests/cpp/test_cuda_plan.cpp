@@ -367,7 +367,8 @@ std::optional<cuda::RowsKind> kind_of(const ConvDesc& d, const cuda::DeviceFacts
   return {};
 }
 
-// fp32 by channels and architecture: tensor cores where they are faster, TF32 alone where it is asked for.
+// fp32 by channels and architecture: tensor cores where they are faster, TF32 alone where it is asked for; of volumes
+// as of images.
 void check_fp32() {
   using enum cuda::RowsKind;
   using Kind = std::optional<cuda::RowsKind>;
@@ -384,8 +385,9 @@ void check_fp32() {
       {129, {}},
   };
   for (const auto& row : rows) {
-    for (const std::int64_t side : {7, 32, 100}) {
-      const ConvDesc d = square(DType::f32, 64, row.channels, row.channels, side);
+    for (const auto& [dims, side] : {std::pair{2, 7}, {2, 32}, {2, 100}, {3, 7}, {3, 32}, {3, 100}}) {
+      const std::int64_t extents[] = {5, side, side};
+      const ConvDesc d = leancore::compact_desc(DType::f32, dims, 64, row.channels, row.channels, extents + 3 - dims);
       for (std::size_t i = 0; i < std::size(devices); ++i) {
         const Kind coarse = row.kinds[i] && row.channels > 32 && devices[i].architecture >= 80 ? tf32 : row.kinds[i];
         CHECK(kind_of(d, devices[i], cuda::Choice::all) == row.kinds[i], "%s on %d", test::describe(d).c_str(),
@@ -466,8 +468,7 @@ void check_deep_layers() {
   CHECK(tile_of(square(DType::f32, 64, 512, 512, 16), Choice::tf32) == 256, "512 channels");
 }
 
-// Volumes are run by tiled kernels where there is one: of fp32 on the ordinary multipliers, or of many channels.
-// Weights' gradients have one for any number of channels.
+// Volumes are run by tiled kernels, whatever the channels.
 void check_volumes() {
   for (const int channels : {16, 32, 48, 64, 128, 256}) {
     for (const DType dtype : {DType::f32, DType::f16, DType::bf16}) {
@@ -485,15 +486,12 @@ void check_volumes() {
             CHECK(!weight || weight->copy_bytes == (channels_last || width == 64 ? 16 : info(dtype).size), "%s",
                   test::describe(d).c_str());
           }
-          const bool tile = dtype == DType::f32 ? channels <= 64 && !channels_last : channels <= 128;
           for (const Operation operation : {Operation::forward, Operation::backward_data}) {
             for (const Choice choice : {Choice::all, Choice::tf32}) {
               const cuda::Plan plan = cuda::make_plan(operation, d, arguments_of(true, true), devices[1], choice);
               const auto* rows = std::get_if<cuda::RowsPlan>(&plan.steps);
-              CHECK(channels > 128 ? std::holds_alternative<cuda::DeepPlan>(plan.steps)
-                    : tile         ? rows != nullptr
-                                   : std::holds_alternative<cuda::ApplyPlan>(plan.steps),
-                    "%s", test::describe(d).c_str());
+              CHECK(channels > 128 ? std::holds_alternative<cuda::DeepPlan>(plan.steps) : rows != nullptr, "%s",
+                    test::describe(d).c_str());
               CHECK(!rows || channels_last || rows->copy_bytes == (width == 64 ? 16 : info(dtype).size), "%s",
                     test::describe(d).c_str());
             }

@@ -1,6 +1,8 @@
 """The Python code of the README and of the pages in docs/ runs."""
 
+import contextlib
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -30,10 +32,19 @@ def test_the_pages_have_code() -> None:
     assert {"README.md", "torch.md"} <= {page.name for page, _ in CASES}
 
 
+@contextlib.contextmanager
+def torch_settings_kept() -> Iterator[None]:
+    """Skips without torch."""
+    torch = pytest.importorskip("torch")
+    before = torch.get_float32_matmul_precision()
+    yield
+    torch.set_float32_matmul_precision(before)
+
+
 @pytest.mark.parametrize(("page", "heading"), CASES, ids=[f"{page.name}: {heading}" for page, heading in CASES])
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # of torch's own compiler
 def test_code_runs(page: Path, heading: str) -> None:
     code = sections(page)[heading]
-    if "torch" in code:
-        pytest.importorskip("torch")
-    exec(compile(code, f"{page.name}: {heading}", "exec"), {"__name__": "page"})
+    compiled = compile(code, f"{page.name}: {heading}", "exec")
+    with torch_settings_kept() if "torch" in code else contextlib.nullcontext():
+        exec(compiled, {"__name__": "page"})

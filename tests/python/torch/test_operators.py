@@ -42,6 +42,7 @@ def precision() -> Iterator[Any]:
     """torch's settings of the precision of float32 on CUDA, put back afterwards."""
     matmul = torch.backends.cuda.matmul
     before = torch.get_float32_matmul_precision(), matmul.fp32_precision, torch.backends.fp32_precision
+    torch.set_float32_matmul_precision("highest")  # torch's default, whatever ran before in this process
     yield matmul
     torch.backends.fp32_precision = before[2]
     torch.set_float32_matmul_precision(before[0])

@@ -68,13 +68,7 @@ void count_rows(int index, const leancore::ConvDesc& d) {
   test::Arrays<T> in(d);
   fill(in);
   const test::DeviceArrays<T> arrays(in, 0);
-  leancore::detail::Arguments a;
-  a.x = arrays.x.origin();
-  a.dy = a.y = arrays.y.origin();
-  a.alpha = arrays.alpha.origin();
-  a.c = arrays.c.origin();
-  a.bias = arrays.bias.origin();
-  a.dx = arrays.x.origin();
+  const leancore::detail::Arguments a = test::arguments_of(arrays, arrays);
   for (const Operation operation : {Operation::forward, Operation::backward_data}) {
     const std::optional<cuda::RowsPlan> plan = cuda::plan_tile(index, operation, d, a);
     CHECK(plan.has_value(), "%s %s", tile.name, test::describe(d).c_str());
@@ -102,11 +96,7 @@ void count_weight(int index, const leancore::ConvDesc& d) {
   test::Arrays<T> in(d);
   fill(in);
   const test::DeviceArrays<T> arrays(in, 0);
-  leancore::detail::Arguments a;
-  a.x = arrays.x.origin();
-  a.dy = arrays.y.origin();
-  a.dalpha = arrays.alpha.origin();
-  a.dc = arrays.c.origin();
+  const leancore::detail::Arguments a = test::arguments_of(arrays, arrays);
   const std::optional<cuda::RowsWeightPlan> plan = cuda::plan_weight_tile(index, d, a);
   CHECK(plan.has_value(), "%s %s", tile.name, test::describe(d).c_str());
   if (!plan) return;
@@ -142,13 +132,7 @@ void count_deep(int index, const leancore::ConvDesc& d) {
   test::Arrays<T> in(d);
   fill(in);
   const test::DeviceArrays<T> arrays(in, 0);
-  leancore::detail::Arguments a;
-  a.x = arrays.x.origin();
-  a.dy = a.y = arrays.y.origin();
-  a.alpha = arrays.alpha.origin();
-  a.c = arrays.c.origin();
-  a.bias = arrays.bias.origin();
-  a.dx = arrays.x.origin();
+  const leancore::detail::Arguments a = test::arguments_of(arrays, arrays);
   for (const Operation operation : {Operation::forward, Operation::backward_data}) {
     const std::optional<cuda::DeepPlan> plan = cuda::plan_deep_tile(index, operation, d, a);
     CHECK(plan.has_value(), "%s %s", tile.name, test::describe(d).c_str());

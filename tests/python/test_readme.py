@@ -37,8 +37,10 @@ def torch_settings_kept() -> Iterator[None]:
     """Skips without torch."""
     torch = pytest.importorskip("torch")
     before = torch.get_float32_matmul_precision()
-    yield
-    torch.set_float32_matmul_precision(before)
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 @pytest.mark.parametrize(("page", "heading"), CASES, ids=[f"{page.name}: {heading}" for page, heading in CASES])

@@ -808,9 +808,14 @@ class ChannelsFirst {
         const std::int64_t height = blocks.rows.size(unit);
         add_lanes(blocks.begin(unit, 0), height * columns);
         E* target = dalpha + blocks.rows.first(unit) * to.dalpha[0];
-        for (std::int64_t r = 0; r < height; ++r, target += to.dalpha[0]) {
-          for (std::int64_t k = 0; k < columns; ++k) {
-            target[k * to.dalpha[1]] = static_cast<E>(partial_[blocks.at(unit, r, k)]);
+        for (std::int64_t column = 0; column < columns; column += weight_columns) {
+          const T* block = partial_ + blocks.begin(unit, column);
+          const std::int64_t width = blocks.width(column);
+          for (std::int64_t r = 0; r < height; ++r) {
+            for (std::int64_t k = 0; k < width; ++k) {
+              target[r * to.dalpha[0] + (column + k) * to.dalpha[1]] =
+                  static_cast<E>(block[blocks.place(height, width, r, k)]);
+            }
           }
         }
       } else if (unit == blocks.rows.parts && dc != nullptr) {

@@ -66,7 +66,7 @@ class ChannelsLast {
   }
 
  private:
-  static constexpr std::int64_t each = paired ? 2 : 1;  // of what is multiplied at once
+  static constexpr std::int64_t each = channels_per_element<paired>;  // positions, in the gradients of the weights
   [[nodiscard]] static std::int64_t elements(std::int64_t of) { return (of + each - 1) / each; }
   [[nodiscard]] std::int64_t depth() const { return elements(p_.c_in); }
 

@@ -36,10 +36,6 @@ struct DalphaBlocks {
   [[nodiscard]] std::int64_t begin(std::int64_t group, std::int64_t column) const {
     return rows.first(group) * columns + rows.size(group) * column;
   }
-  [[nodiscard]] std::int64_t at(std::int64_t group, std::int64_t row, std::int64_t column) const {
-    const std::int64_t first = column / weight_columns * weight_columns;
-    return begin(group, first) + place(rows.size(group), width(first), row, column - first);
-  }
   // Four rows of sixteen lanes are summed together, and come out column by column.
   static constexpr bool four_rows = Simd<T>::width == 16;
   static constexpr std::int64_t place(std::int64_t row_count, std::int64_t column_count, std::int64_t row,

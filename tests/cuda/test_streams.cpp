@@ -146,8 +146,8 @@ void check_layers(test::Random& random) {
     std::int64_t batch, c_in, c_out, stride;
     std::vector<std::int64_t> extents;
   } layers[] = {
-      {1, 16, 24, 1, {40, 132}},  // several splits of weights' gradients
-      {1, 136, 40, 1, {6, 8}},    // alpha is put in order first, in the workspace
+      {35, 16, 24, 1, {1, 32}},  // several splits of weights' gradients
+      {1, 136, 40, 1, {6, 8}},   // alpha is put in order first, in the workspace
       {1, 16, 8, 1, {3, 5, 8}},
       {2, 5, 7, 2, {9, 11}},  // no tile's
   };

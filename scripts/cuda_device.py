@@ -245,7 +245,7 @@ def steps(facts: dict[str, Any], options: argparse.Namespace) -> list[Step]:
     bench_options = ["--device", "cpu" if rehearse else "cuda", *(["--quick"] if quick or rehearse else [])]
 
     def bench(name: str, *arguments: str) -> Step:
-        document = out / f"bench-{name}.json"
+        document = out / f"bench-{name.replace(' ', '-')}.json"
         command = [torch_venv / "bin/leancore", "bench", *arguments, *bench_options, "--json", document]
         return Step(f"bench {name}", command, 60, document=document, environment=environment, needs=["torch installed"])
 

@@ -107,7 +107,7 @@ def on_device(problem: Problem) -> Problem:
     return problem.map(OnDevice)
 
 
-@pytest.mark.skipif(RUNTIME is not None, reason="the emulated runtime has a device")
+@pytest.mark.skipif(RUNTIME is not None, reason="needs a runtime without a device")
 @pytest.mark.usefixtures("framework")
 def test_without_a_device_the_message_says_what_is_missing() -> None:
     p = on_device(integer_problem(1, 2, 2, (3, 4)))

@@ -9,6 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+DTYPES = frozenset((torch.float32, torch.float64, torch.bfloat16, torch.float16))
+_LARGEST = 2**63 - 1  # that an operator of torch takes as an int
+
 
 def check_kinds(x: Any, alpha: Any, c: Any, bias: Any) -> None:
     """TypeError unless all are dense floating-point tensors; bias may be None."""
@@ -28,8 +31,15 @@ def check_kind(name: str, t: Any, caller: str = "lean_conv") -> None:
         raise TypeError(f"{caller}: {name} is {t.dtype}, expected a floating-point tensor")
 
 
+def check_dtype(name: str, t: Tensor, caller: str = "lean_conv") -> None:
+    """TypeError unless there are kernels for it; on tensors without data too, where no kernel would say so."""
+    if t.dtype not in DTYPES:
+        raise TypeError(f"{caller}: {name} is {t.dtype}, expected float32, float64, bfloat16 or float16")
+
+
 def check_alike(x: Tensor, alpha: Tensor, c: Tensor, bias: Tensor | None) -> None:
-    """TypeError unless all have the dtype of x, ValueError unless all are on its device."""
+    """TypeError unless all have the dtype of x, one of ours, ValueError unless all are on its device."""
+    check_dtype("x", x)
     for name, t in (("alpha", alpha), ("c", c), ("bias", bias)):
         if t is None:
             continue
@@ -40,12 +50,15 @@ def check_alike(x: Tensor, alpha: Tensor, c: Tensor, bias: Tensor | None) -> Non
 
 
 def per_axis(name: str, value: Any, dims: int, caller: str = "lean_conv") -> tuple[int, ...]:
-    """The number for each of dims axes. TypeError unless it is an int or ints, ValueError unless dims positive ones."""
+    """The number for each of dims axes. TypeError unless it is an int or ints, ValueError unless dims positive ones.
+
+    Positive ones of 64 bits, that is.
+    """
     try:
         values = tuple(map(index, value)) if isinstance(value, (tuple, list)) else (index(value),) * dims
     except TypeError:
         raise TypeError(f"{caller}: {name} is {value!r}, expected an int, or {dims} of them") from None
-    if len(values) != dims or min(values) < 1:
+    if len(values) != dims or min(values) < 1 or max(values) > _LARGEST:
         raise ValueError(f"{caller}: {name} is {value}, expected a positive number, or {dims} of them for {dims}-D")
     return values
 
@@ -66,4 +79,7 @@ def offsets_of(offsets: Any, dims: int) -> tuple[int, ...]:
         raise TypeError(f"shift: offsets is {offsets!r}, expected a sequence of offsets, {dims} ints each") from None
     if not each or any(len(offset) != dims for offset in each):
         raise ValueError(f"shift: offsets is {offsets}, expected at least one offset, of {dims} ints each")
-    return tuple(itertools.chain.from_iterable(each))
+    numbers = tuple(itertools.chain.from_iterable(each))
+    if max(map(abs, numbers)) > _LARGEST:
+        raise ValueError(f"shift: offsets is {offsets}, expected ints of 64 bits, whose opposites are too")
+    return numbers

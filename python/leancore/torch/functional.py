@@ -85,6 +85,7 @@ def shift(x: Tensor, offsets: Sequence[Sequence[int]] | None = None) -> Tensor:
     if has_torch_function_variadic(x):
         return handle_torch_function(shift, (x,), x, offsets)
     checks.check_kind("x", x, "shift")
+    checks.check_dtype("x", x, "shift")
     dims = x.dim() - 2
     if not 1 <= dims <= 4:
         raise ValueError(f"shift: x has shape {tuple(x.shape)}, expected (N, c, 1 to 4 spatial axes)")

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.testing._internal.two_tensor import TwoTensor
 
-from leancore.torch import LeanConv2d, lean_conv
+from leancore.torch import LeanConv2d, lean_conv, shift
 from torch_helpers import integer_arguments
 
 NAMES = ("x", "alpha", "c", "bias")
@@ -74,10 +74,14 @@ def test_mixed_dtypes(name: str, dtype: torch.dtype) -> None:
         lean_conv(**{**given, name: given[name].to(dtype)})
 
 
+@pytest.mark.parametrize("device", ["cpu", "meta"])
 @pytest.mark.parametrize("dtype", [torch.float8_e5m2, torch.float8_e4m3fn])
-def test_dtypes_without_kernels(dtype: torch.dtype) -> None:
-    with pytest.raises(TypeError, match=r"forward: x .*float"):
-        lean_conv(**{name: t.to(dtype) for name, t in arguments().items()})
+def test_dtypes_without_kernels(dtype: torch.dtype, device: str) -> None:
+    given = {name: t.to(dtype).to(device) for name, t in arguments().items()}
+    with pytest.raises(TypeError, match=rf"lean_conv: x is {dtype}, expected float32, float64"):
+        lean_conv(**given)
+    with pytest.raises(TypeError, match=rf"shift: x is {dtype}, expected float32, float64"):
+        shift(given["x"])
 
 
 @pytest.mark.parametrize("name", ["alpha", "c", "bias"])
@@ -132,6 +136,7 @@ def test_shapes_that_do_not_fit(how: str, name: str, change: Any) -> None:
     [
         (0, ValueError),
         (-1, ValueError),
+        (2**63, ValueError),
         ((1, 0), ValueError),
         ((1,), ValueError),
         ((1, 1, 1), ValueError),

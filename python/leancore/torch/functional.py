@@ -50,8 +50,8 @@ def lean_conv(
             lean_conv, (x, alpha, c, bias), x, alpha, c, bias, stride=stride, dilation=dilation
         )
     checks.check_kinds(x, alpha, c, bias)
-    device_type = x.device.type
-    if device_type in ("cpu", "cuda") and torch.is_autocast_enabled(device_type):
+    device_type = "cpu" if x.is_cpu else "cuda" if x.is_cuda else None
+    if device_type is not None and torch.is_autocast_enabled(device_type):
         x, alpha, c, bias = operators.autocast(device_type, x, alpha, c, bias)
     checks.check_alike(x, alpha, c, bias)
     dims = x.dim() - 2

@@ -59,6 +59,13 @@ def test_wrong_kinds(name: str, kind: str) -> None:
     lean_conv(**given)
 
 
+def test_gradients_of_the_wrong_kind() -> None:
+    given = arguments()
+    y = lean_conv(**{**given, "x": given["x"].requires_grad_()})
+    with pytest.raises(TypeError, match=r"dy is torch\.sparse_coo, expected a dense tensor"):
+        torch.autograd.grad(y, given["x"], torch.ones_like(y).to_sparse())
+
+
 def test_none_is_a_bias_only() -> None:
     assert lean_conv(**{**arguments(), "bias": None}).shape == (2, 4, 5, 4)
     for name in ("x", "alpha", "c"):

@@ -404,7 +404,8 @@ RowsKind rows_kind(const ConvDesc& d, bool channels_last, std::int32_t channels,
   return channels > 64 || fast_tf32 ? RowsKind::tf32x3 : RowsKind::fma;
 }
 
-// The tile of the fewest channels that wastes least of its slots, the first of equals; nothing where none is any good.
+// Of the tiles of the fewest channels, the one that wastes least of its slots, the first of equals; nothing where none
+// is any good.
 std::optional<RowsPlan> choose_rows(Operation operation, ConvDesc d, const Arguments& a, const DeviceFacts& device,
                                     Choice choice) {
   const Shapes shapes(d);
@@ -414,12 +415,13 @@ std::optional<RowsPlan> choose_rows(Operation operation, ConvDesc d, const Argum
   const std::int32_t channels = (adjoint ? problem->y : problem->x).channels;
   const RowsKind kind = rows_kind(d, problem->channels_last, channels, device, choice);
   double most_useful = least_useful;
-  int best = -1;
+  int best = -1, fewest_channels = 0;
   for (int i = 0; i < static_cast<int>(std::size(rows_tiles)); ++i) {
     const RowsTile& tile = rows_tiles[i];
     if (tile.kind != kind || tile.channels < channels || !runs_on(tile, d.dtype, device)) continue;
     if (d.dims == 3 && !tile.takes_volumes) continue;
-    if (best >= 0 && tile.channels > rows_tiles[best].channels) break;
+    if (fewest_channels != 0 && tile.channels > fewest_channels) break;
+    fewest_channels = tile.channels;
     const double share = useful(cut_rows(*problem, tile.pixels), tile.pixels);
     if (share <= most_useful) continue;
     most_useful = share;

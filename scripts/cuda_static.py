@@ -24,7 +24,7 @@ REGISTERS = pathlib.Path("cuda/registers.txt")
 INSTRUCTIONS = pathlib.Path("cuda/instructions.txt")
 REGISTER_SLACK = 8  # another release of nvcc may need a few more registers,
 INSTRUCTION_SLACK = 1.1  # and other instructions
-FLAGS = ("-std=c++20", "-O3", "-Icuda", "-Icpp/src", "-Icpp/include", '-DLEANCORE_CUDA_ARCHITECTURES=""', "-cubin")
+FLAGS = ("-std=c++20", "-O3", "-Icuda", "-Icpp/src", "-Icpp/include", '-DLEANCORE_CUDA_ARCHITECTURES=""')
 
 
 # ---- what the tiles promise ------------------------------------------------------------------------------------------
@@ -307,27 +307,38 @@ def disassembler() -> pathlib.Path:
     return wheel if wheel.exists() else pathlib.Path("nvdisasm")
 
 
-def compile_kernels(nvcc: str, source: pathlib.Path, architecture: int) -> list[Kernel]:
+def compile_kernels(nvcc: str, source: pathlib.Path, architectures: Iterable[int]) -> list[Kernel]:
+    """From 8.0 on one PTX serves all, as in a build (cmake/cuda.cmake)."""
+    found = []
     with tempfile.TemporaryDirectory() as folder:
-        cubin = pathlib.Path(folder) / "kernels.cubin"
-        target = f"-gencode=arch=compute_{architecture},code=sm_{architecture}"
-        log = run(nvcc, *FLAGS, "-Xptxas", "-v", target, source, "-o", cubin).stderr
-        report = re.compile(
-            r"Compiling entry function '(\w+)'.*?(\d+) bytes spill stores, (\d+) bytes spill loads.*?"
-            r"Used (\d+) registers",
-            re.DOTALL,
-        )
-        found = report.findall(log)
-        if not found:
-            return []
-        symbols = [symbol for symbol, *_ in found]
-        names = map(shorten, run("c++filt", text="\n".join(symbols)).stdout.splitlines())
-        kernels = {
-            symbol: Kernel(name, architecture, int(registers), int(stores) + int(loads))
-            for (symbol, stores, loads, registers), name in zip(found, names, strict=True)
-        }
-        read_code(run(disassembler(), "-c", cubin).stdout, kernels)
-    print(f"{source.name} for {architecture}: {len(kernels)} kernels", file=sys.stderr)
+        for architecture in architectures:
+            written = pathlib.Path(folder) / f"{min(architecture, 80)}.ptx"
+            if not written.exists():
+                run(nvcc, *FLAGS, "-ptx", f"-arch=compute_{written.stem}", source, "-o", written)
+            kernels = assemble_kernels(nvcc, written, architecture)
+            print(f"{source.name} for {architecture}: {len(kernels)} kernels", file=sys.stderr)
+            found += kernels
+    return found
+
+
+def assemble_kernels(nvcc: str, ptx: pathlib.Path, architecture: int) -> list[Kernel]:
+    cubin = ptx.with_suffix(".cubin")
+    log = run(nvcc, "-cubin", f"-arch=sm_{architecture}", "-Xptxas", "-v", ptx, "-o", cubin).stderr
+    report = re.compile(
+        r"Compiling entry function '(\w+)'.*?(\d+) bytes spill stores, (\d+) bytes spill loads.*?"
+        r"Used (\d+) registers",
+        re.DOTALL,
+    )
+    found = report.findall(log)
+    if not found:
+        return []
+    symbols = [symbol for symbol, *_ in found]
+    names = map(shorten, run("c++filt", text="\n".join(symbols)).stdout.splitlines())
+    kernels = {
+        symbol: Kernel(name, architecture, int(registers), int(stores) + int(loads))
+        for (symbol, stores, loads, registers), name in zip(found, names, strict=True)
+    }
+    read_code(run(disassembler(), "-c", cubin).stdout, kernels)
     return list(kernels.values())
 
 
@@ -503,11 +514,7 @@ def main() -> None:
         parser.error(f"{sorted(unknown)} are not among {ARCHITECTURES}")
     sources = sorted(path for path in pathlib.Path("cuda").glob("*.cu") if options.only in path.name)
     with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
-        jobs = [
-            pool.submit(compile_kernels, options.nvcc, source, architecture)
-            for architecture in architectures
-            for source in sources
-        ]
+        jobs = [pool.submit(compile_kernels, options.nvcc, source, architectures) for source in sources]
         kernels = [kernel for job in jobs for kernel in job.result()]
     complete = options.only == ""
     problems = Problems()

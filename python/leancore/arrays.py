@@ -21,7 +21,8 @@ Errors, the same for all functions, each naming the function and the argument; n
 - ``MemoryError``: no memory for the output or the workspace
 - ``RuntimeError``: a CUDA array in a build without CUDA; an ``implementation`` that is not there, or not for the device
   of the arrays
-- ``NotImplementedError``: a CUDA array of a framework whose stream is not known: neither torch nor CuPy
+- ``NotImplementedError``: a CUDA array of a framework whose stream is not known: neither torch, nor CuPy, nor JAX; or,
+  of a JAX array on a CUDA device, ``c=None`` or an ``implementation`` but ``"cuda"``
 """
 
 from __future__ import annotations
@@ -82,6 +83,8 @@ def forward(
         _enter("forward", "bias", bias)
     if out is not None:
         _enter("forward", "out", out).refuse_immutable("forward")
+    if framework.program is not None and (run := framework.program("forward", x)):
+        return run({"x": x, "alpha": alpha, "c": c, "bias": bias}, out, stride, dilation, implementation)  # type: ignore[no-any-return]
     y: Array = _core.forward(
         x,
         alpha,
@@ -130,6 +133,8 @@ def backward_data(
         _enter("backward_data", "c", c)
     if out is not None:
         _enter("backward_data", "out", out).refuse_immutable("backward_data")
+    if framework.program is not None and (run := framework.program("backward_data", dy)):
+        return run({"dy": dy, "alpha": alpha, "c": c}, out, stride, dilation, implementation, x_shape)  # type: ignore[no-any-return]
     dx: Array = _core.backward_data(
         dy,
         alpha,
@@ -173,6 +178,8 @@ def backward_weight(
     framework = _enter("backward_weight", "x", x)
     _enter("backward_weight", "dy", dy)
     _enter_outputs("backward_weight", out)
+    if framework.program is not None and (run := framework.program("backward_weight", x)):
+        return run({"x": x, "dy": dy}, out, stride, dilation, implementation)  # type: ignore[no-any-return]
     dalpha, dc = _core.backward_weight(
         x, dy, out, functools.partial(framework.compact, x), stride, dilation, implementation, framework.stream(x)
     )
@@ -211,6 +218,8 @@ def backward(
     for name, array in (("dy", dy), ("alpha", alpha), ("c", c)):
         _enter("backward", name, array)
     _enter_outputs("backward", out)
+    if framework.program is not None and (run := framework.program("backward", x)):
+        return run({"x": x, "dy": dy, "alpha": alpha, "c": c}, out, stride, dilation, implementation)  # type: ignore[no-any-return]
     like, compact = functools.partial(framework.like, x), functools.partial(framework.compact, x)
     gradients: tuple[Array, Array, Array] = _core.backward(
         x, dy, alpha, c, out, like, compact, stride, dilation, implementation, framework.stream(x)
@@ -249,6 +258,9 @@ def shift(x: Array, offsets: Sequence[Sequence[int]] | None = None, *, out: Arra
 # make an output. Everything else, shapes above all, is checked in C++.
 
 
+_CUDA = 2  # DLPack's number
+
+
 def _nothing(function: str, name: str, array: Any) -> None:
     pass
 
@@ -268,6 +280,8 @@ class _Framework(NamedTuple):
     finish: Callable[[Any, Any], Any] = _as_it_is  # (x, what like or compact made) -> what the caller gets
     immutable: bool = False
     stream: Callable[[Any], int | None] = _no_stream  # the current stream of a CUDA array's device, as its handle
+    # (function, x) -> what runs the whole call, where only the framework can order work on such arrays, or None
+    program: Callable[[str, Any], Callable[..., Any] | None] | None = None
 
     def refuse_immutable(self, function: str) -> None:
         if self.immutable:
@@ -411,15 +425,31 @@ def _jax() -> _Framework:
             return jax.device_put(result, x.device)
         return jax.dlpack.from_dlpack(result, device=x.device)
 
+    def on_cpu(array: Any) -> bool:
+        # A tracer is refused in C++.
+        return isinstance(array, jax.core.Tracer) or all(device.platform == "cpu" for device in array.devices())
+
+    def on_one_cuda_device(array: Any) -> bool:
+        platforms = [device.platform for device in array.devices()]
+        return platforms == ["gpu"] and array.__dlpack_device__()[0] == _CUDA
+
     def check(function: str, name: str, array: Any) -> None:
-        """Nothing here could order work on a device after and before that of XLA's own stream."""
-        if isinstance(array, jax.core.Tracer):  # refused in C++
-            return
-        devices = array.devices()
-        if any(device.platform != "cpu" for device in devices):
+        if not (on_cpu(array) or on_one_cuda_device(array)):
             raise NotImplementedError(
-                f"{function}: {name} is a JAX array on {', '.join(sorted(map(str, devices)))}, whose stream only XLA "
-                "knows: use leancore.jax.lean_conv, and jax.vjp of it for gradients"
+                f"{function}: {name} is a JAX array on {', '.join(sorted(map(str, array.devices())))}, expected the "
+                "CPU or one CUDA device"
             )
 
-    return _Framework(empty, empty, check=check, finish=finish, immutable=True)
+    def program(function: str, x: Any) -> Callable[..., Any] | None:
+        """XLA alone can order work after and before its own, and write to memory of its."""
+        if on_cpu(x):
+            return None
+        if not any(name == "cuda" and available for name, _, available in _core.implementations()):
+            raise RuntimeError(
+                f"{function}: JAX arrays on {x.device}, which this leancore cannot use ({_core.cuda_status()})"
+            )
+        from leancore.jax import run
+
+        return functools.partial(run, function)
+
+    return _Framework(empty, empty, check=check, finish=finish, immutable=True, program=program)

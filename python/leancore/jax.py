@@ -50,7 +50,7 @@ def lean_conv(
 
     Reverse mode works to any order; forward mode (jvp, jacfwd) does not, as of every `jax.custom_vjp`. Under vmap, a
     batch of x alone, or of dy alone, becomes part of N and costs one call; where weights are batched, or gradients of
-    weights taken for each example, the kernel runs once for each. The kernels run on the CPU.
+    weights taken for each example, the kernel runs once for each.
 
     Raises:
         TypeError: the dtypes differ, or are none of the four.
@@ -187,6 +187,71 @@ def _called_back(
     function = getattr(_core, name)
     function(*given, out=outs if name == "backward_weight" else outs[0], stride=stride, dilation=dilation)
     return outs
+
+
+# The functions of `leancore` on JAX's arrays on a CUDA device: compiled programs, which XLA runs on its stream and for
+# whose results it has memory.
+
+
+def run(
+    function: str,
+    arrays: dict[str, Any],
+    out: Any,
+    stride: int | Sequence[int],
+    dilation: int | Sequence[int],
+    implementation: str | None,
+    x_shape: Sequence[int] | None = None,
+) -> Any:
+    """What the function of `leancore` returns; `arrays` are its positional arguments and the bias."""
+    if implementation not in (None, "cuda"):
+        raise NotImplementedError(f"{function}: implementation {implementation!r}, XLA's programs have 'cuda' alone")
+    first, x = next(iter(arrays.items()))
+    for name, array in {**arrays, "out": out}.items():
+        if name == "c" and array is None:
+            raise NotImplementedError(f"{function}: c is None, which XLA's programs do not take: pass zeros")
+        if array is not None and not (isinstance(array, jax.Array) and array.devices() == x.devices()):
+            raise ValueError(f"{function}: {name} is not a JAX array on {x.device}, as {first} is")
+    shapes = [_first_shape(function, arrays, stride, dilation, x_shape)]
+    if function in ("backward", "backward_weight"):
+        c_out, c_in = arrays["dy"].shape[1], x.shape[1]
+        shapes = [*shapes[: function == "backward"], (c_out, c_in), (min(c_in, c_out), 2 * (x.ndim - 2))]
+    geometry = (_per_axis(name, value, x.ndim - 2) for name, value in (("stride", stride), ("dilation", dilation)))
+    here = jax.device_put(x, x.device)  # whatever jax.default_device says
+    given = [array for array in arrays.values() if array is not None]
+    results = _program(function, tuple(shapes), *geometry, here, *given[1:])
+    return results if len(results) > 1 else results[0]
+
+
+class _Stopped(Exception):
+    pass
+
+
+def _first_shape(function: str, arrays: dict[str, Any], *options: Any) -> _Static:
+    """Of the first result. Asked of the same call on the CPU, whose errors are also those of this one, with arrays of
+    one element each in memory; it is stopped where it wants memory for the result."""
+
+    def stop(shape: _Static) -> None:
+        raise _Stopped(shape)
+
+    stride, dilation, x_shape = options
+    given = [a if a is None else np.broadcast_to(np.zeros((), a.dtype), a.shape) for a in arrays.values()]
+    if function == "backward_data":
+        given.append(x_shape)
+    memory = [stop] * (2 if function == "backward" else 1)
+    try:
+        getattr(_core, function)(*given, None, *memory, stride, dilation, None, None)
+    except _Stopped as stopped:
+        return tuple(stopped.args[0])
+    raise AssertionError("no result was asked for")
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
+def _program(function: str, shapes: Sequence[_Static], stride: _Static, dilation: _Static, *arrays: Any) -> Any:
+    if function != "backward":
+        return _call(function, shapes, stride, dilation, *arrays)
+    x, dy, *weights = arrays
+    dx = _call("backward_data", shapes[:1], stride, dilation, dy, *weights)
+    return *dx, *_call("backward_weight", shapes[1:], stride, dilation, x, dy)
 
 
 # What comes in

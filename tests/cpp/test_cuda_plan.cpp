@@ -1,5 +1,6 @@
-// Plans of CUDA calls, which are made without CUDA: launches stay within the limits of every GPU, cover every output
-// and every position once, count in 32 bits only where that is enough, and ask for no more workspace than announced.
+// Plans of CUDA calls, which are made without CUDA: launches stay within the limits of every GPU and occupy it, cover
+// every output and every position once, count in 32 bits only where that is enough, and ask for no more workspace than
+// announced.
 #include "plan.hpp"
 
 #include <algorithm>
@@ -29,8 +30,27 @@ Arguments arguments_of(bool want_alpha, bool want_c) {
   return a;
 }
 
-constexpr cuda::DeviceFacts devices[] = {
-    {75, 64 << 10}, {80, 163 << 10}, {86, 99 << 10}, {90, 227 << 10}, {120, 99 << 10}};
+constexpr cuda::DeviceFacts devices[] = {{75, 64 << 10},  {80, 163 << 10},  {86, 99 << 10}, {89, 99 << 10},
+                                         {90, 227 << 10}, {100, 227 << 10}, {120, 99 << 10}};
+
+// That is all that a plan can know of a device: not how many multiprocessors it has, on which results would then
+// depend.
+constexpr int architecture_of(const cuda::DeviceFacts& device) {
+  const auto [architecture, shared_bytes_per_block] = device;
+  return shared_bytes_per_block > 0 ? architecture : 0;
+}
+static_assert(architecture_of(devices[1]) == 80);
+
+// At least so many warps does a multiprocessor hold, even with 255 registers for each thread.
+int resident_warps(const cuda::LaunchShape& launch, const cuda::DeviceFacts& device) {
+  const bool large = device.shared_bytes_per_block >= (163 << 10);
+  const int most_warps = device.architecture < 80 ? 32 : large ? 64 : 48, warps = static_cast<int>(launch.block / 32);
+  const std::size_t reserved = device.architecture < 80 ? 0 : 1024;  // of shared memory, for each thread block
+  const std::size_t of_each = std::max<std::size_t>(launch.shared_bytes + reserved, 1);
+  const auto by_shared_memory = static_cast<int>((device.shared_bytes_per_block + reserved) / of_each);
+  const int by_registers = std::max(1, 8 / warps);
+  return warps * std::min({by_shared_memory, most_warps / warps, by_registers});
+}
 
 void check_launch(const cuda::LaunchShape& launch, const cuda::DeviceFacts& device, const ConvDesc& d) {
   CHECK(launch.grid[0] >= 1 && launch.grid[0] <= cuda::most_blocks_x, "%u blocks, %s", launch.grid[0],
@@ -42,6 +62,10 @@ void check_launch(const cuda::LaunchShape& launch, const cuda::DeviceFacts& devi
   CHECK(launch.block >= 32 && launch.block <= 1024 && launch.block % 32 == 0, "%u threads", launch.block);
   CHECK(launch.shared_bytes <= device.shared_bytes_per_block, "%u bytes of shared memory of %zu", launch.shared_bytes,
         device.shared_bytes_per_block);
+  // One for each scheduler, where there is shared memory enough.
+  const int warps = resident_warps(launch, device), fewest = device.shared_bytes_per_block >= (163 << 10) ? 4 : 2;
+  CHECK(warps >= fewest, "%d warps on a multiprocessor of %d, %s", warps, device.architecture,
+        test::describe(d).c_str());
 }
 
 std::int64_t product(const std::int64_t (&extents)[leancore::max_dims]) {
@@ -374,14 +398,14 @@ void check_fp32() {
   using Kind = std::optional<cuda::RowsKind>;
   const struct {
     int channels;
-    Kind kinds[5];  // by device: 7.5, which has too little shared memory for most, 8.0, 8.6, 9.0, 12.0
+    Kind kinds[7];  // by device: 7.5, which has too little shared memory for most, 8.0, 8.6, 8.9, 9.0, 10.0, 12.0
   } rows[] = {
-      {16, {fma, fma, fma, fma, fma}},
-      {32, {Kind(), fma, fma, fma, fma}},
-      {33, {Kind(), tf32x3, fma, tf32x3, fma}},
-      {64, {Kind(), tf32x3, fma, tf32x3, fma}},
-      {65, {Kind(), tf32x3, tf32x3, tf32x3, tf32x3}},
-      {128, {Kind(), tf32x3, tf32x3, tf32x3, tf32x3}},
+      {16, {fma, fma, fma, fma, fma, fma, fma}},
+      {32, {Kind(), fma, fma, fma, fma, fma, fma}},
+      {33, {Kind(), tf32x3, fma, fma, tf32x3, tf32x3, fma}},
+      {64, {Kind(), tf32x3, fma, fma, tf32x3, tf32x3, fma}},
+      {65, {Kind(), tf32x3, tf32x3, tf32x3, tf32x3, tf32x3, tf32x3}},
+      {128, {Kind(), tf32x3, tf32x3, tf32x3, tf32x3, tf32x3, tf32x3}},
       {129, {}},
   };
   for (const auto& row : rows) {

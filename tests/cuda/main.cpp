@@ -10,7 +10,7 @@ int main(int argc, char** argv) {
   } topics[] = {
       {"exact", test_cuda::exact},     {"bounds", test_cuda::bounds},           {"nonfinite", test_cuda::nonfinite},
       {"rows", test_cuda::rows},       {"rows_weight", test_cuda::rows_weight}, {"deep", test_cuda::deep},
-      {"wide", test_cuda::wide},       {"errors", test_cuda::errors},
+      {"wide", test_cuda::wide},       {"errors", test_cuda::errors},           {"streams", test_cuda::streams},
 #ifdef LEANCORE_CUDA_EMULATION
       {"traffic", test_cuda::traffic},
 #endif

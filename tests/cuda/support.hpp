@@ -45,9 +45,7 @@ class DeviceCopy {
  public:
   DeviceCopy(const Array<T>& host, std::int64_t shift)
       : host_(host), shift_(static_cast<std::size_t>(shift) * sizeof(T)), memory_(host.span_bytes() + shift_) {
-    if (host.span_bytes() > 0) {
-      REQUIRE_CUDA(cudaMemcpy(memory_.data() + shift_, host.raw(), host.span_bytes(), cudaMemcpyHostToDevice));
-    }
+    upload();
   }
   [[nodiscard]] T* origin() const {
     if (host_.origin() == nullptr) return nullptr;
@@ -55,6 +53,10 @@ class DeviceCopy {
                                 (reinterpret_cast<const char*>(host_.origin()) - host_.raw()));
   }
   [[nodiscard]] std::size_t bytes() const { return host_.span_bytes(); }
+  void upload() const {
+    if (host_.span_bytes() == 0) return;
+    REQUIRE_CUDA(cudaMemcpy(memory_.data() + shift_, host_.raw(), host_.span_bytes(), cudaMemcpyHostToDevice));
+  }
   void download() const {
     if (host_.span_bytes() == 0) return;
     REQUIRE_CUDA(cudaMemcpy(const_cast<char*>(host_.raw()), memory_.data() + shift_, host_.span_bytes(),
@@ -97,6 +99,29 @@ leancore::detail::Arguments arguments_of(const DeviceArrays<T>& in, const Device
   return a;
 }
 
+// Starts a call.
+template <typename T>
+leancore::Status start(leancore::Operation operation, const leancore::ConvDesc& d, const DeviceArrays<T>& in,
+                       const DeviceArrays<T>& out, bool with_bias, int unwanted, const leancore::Context& context) {
+  const auto gradient = [&](const DeviceCopy<T>& copy, Gradient which) {
+    return unwanted & which ? nullptr : copy.origin();
+  };
+  switch (operation) {
+    case leancore::Operation::forward:
+      return forward(d, in.x.origin(), in.alpha.origin(), in.c.origin(), with_bias ? in.bias.origin() : nullptr,
+                     out.y.origin(), context);
+    case leancore::Operation::backward_data:
+      return backward_data(d, in.y.origin(), in.alpha.origin(), in.c.origin(), out.x.origin(), context);
+    case leancore::Operation::backward_weight:
+      return backward_weight(d, in.x.origin(), in.y.origin(), gradient(out.alpha, dalpha), gradient(out.c, dc),
+                             context);
+    case leancore::Operation::backward:
+      return backward(d, in.x.origin(), in.y.origin(), in.alpha.origin(), in.c.origin(), gradient(out.x, dx),
+                      gradient(out.alpha, dalpha), gradient(out.c, dc), context);
+  }
+  std::abort();
+}
+
 // What an operation writes, computed on the device with a workspace of exactly the size that is asked for; what it does
 // not write is NaN.
 template <typename T>
@@ -107,26 +132,7 @@ std::vector<T> compute_on_device(leancore::Operation operation, const leancore::
   leancore::check(workspace_bytes(operation, d, context, context.workspace_bytes));
   const DeviceMemory workspace(context.workspace_bytes);
   context.workspace = workspace.data();
-  const auto gradient = [&](const DeviceCopy<T>& copy, Gradient which) {
-    return unwanted & which ? nullptr : copy.origin();
-  };
-  switch (operation) {
-    case leancore::Operation::forward:
-      check(forward(d, from.x.origin(), from.alpha.origin(), from.c.origin(), with_bias ? from.bias.origin() : nullptr,
-                    out.y.origin(), context));
-      break;
-    case leancore::Operation::backward_data:
-      check(backward_data(d, from.y.origin(), from.alpha.origin(), from.c.origin(), out.x.origin(), context));
-      break;
-    case leancore::Operation::backward_weight:
-      check(backward_weight(d, from.x.origin(), from.y.origin(), gradient(out.alpha, dalpha), gradient(out.c, dc),
-                            context));
-      break;
-    case leancore::Operation::backward:
-      check(backward(d, from.x.origin(), from.y.origin(), from.alpha.origin(), from.c.origin(), gradient(out.x, dx),
-                     gradient(out.alpha, dalpha), gradient(out.c, dc), context));
-      break;
-  }
+  leancore::check(start(operation, d, from, out, with_bias, unwanted, context));
   REQUIRE_CUDA(cudaDeviceSynchronize());
   for (const DeviceCopy<T>* copy : {&out.x, &out.y, &out.alpha, &out.c}) copy->download();
   return host.values();

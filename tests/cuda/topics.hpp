@@ -11,6 +11,7 @@ int rows_weight();
 int deep();
 int wide();
 int errors();
+int streams();
 int traffic();  // on an emulated device only
 
 }  // namespace test_cuda

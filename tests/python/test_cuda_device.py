@@ -473,10 +473,15 @@ def test_jax_vmap_and_many_calls(jax: Any) -> None:
             assert (np.asarray(got) == want).all()
 
 
-def test_jax_arrays_in_the_array_functions(jax: Any) -> None:
-    if REHEARSAL:
-        pytest.skip("needs a device")
-    p = integer_problem(1, 2, 2, (3, 4))
-    x, alpha, c, *_ = arrays_of(jax, p)
-    with pytest.raises(NotImplementedError, match=r"forward: x is a JAX array on .*leancore\.jax\.lean_conv"):
-        leancore.forward(x, alpha, c)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", SHAPES[1::2], ids=str)
+def test_jax_arrays_in_the_array_functions(jax: Any, shape: Any, dtype: Any) -> None:
+    for geometry in geometries(len(shape[3])):
+        p = integer_problem(*shape, dtype=dtype, **geometry)
+        x, alpha, c, bias, dy = arrays_of(jax, p)
+        y = leancore.forward(x, alpha, c, bias=bias, **geometry)
+        results = [y, *leancore.backward(x, dy, alpha, c, **geometry)]
+        for got, want in zip(results, (p.y(), *p.gradients()), strict=True):
+            assert isinstance(got, jax.Array)
+            assert got.device == x.device
+            assert (np.asarray(got) == want.astype(dtype)).all()

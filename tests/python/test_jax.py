@@ -305,3 +305,76 @@ print(_registered(), np.asarray(y).tolist())
 def test_importing_leancore_imports_no_jax() -> None:
     done = run_script("-c", "import sys, leancore; print('jax' in sys.modules)")
     assert done.stdout.strip() == "False", done.stderr
+
+
+# The functions of leancore on arrays of a CUDA device: compiled programs. The device is played by the CPU.
+
+
+def on_a_device(monkeypatch: Any) -> None:
+    class Device:
+        platform = "gpu"
+
+    kind = type(jnp.ones(1))
+    monkeypatch.setattr(kind, "devices", lambda self: {Device})
+    monkeypatch.setattr(kind, "__dlpack_device__", lambda self: (2, 0))
+    monkeypatch.setattr(leancore.arrays._core, "implementations", lambda: [("cuda", "played", True)])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", SMALL[::2])
+def test_the_array_functions_on_a_device(monkeypatch: Any, shape: Any, dtype: Any) -> None:
+    ran = []
+    call = adapter._call
+    monkeypatch.setattr(adapter, "_call", lambda name, *rest: ran.append(name) or call(name, *rest))
+    on_a_device(monkeypatch)
+    jax.clear_caches()
+    for geometry in geometries(len(shape[3])):
+        p = integer_problem(*shape, dtype=dtype, **geometry)
+        q = p.map(jnp.asarray)
+        results = [
+            leancore.forward(q.x, q.alpha, q.c, bias=q.bias, **geometry),
+            leancore.backward_data(q.dy, q.alpha, q.c, x_shape=p.x.shape, **geometry),
+            *leancore.backward_weight(q.x, q.dy, **geometry),
+            *leancore.backward(q.x, q.dy, q.alpha, q.c, implementation="cuda", **geometry),
+        ]
+        for got, want in zip(results, [p.y(), p.dx(), *p.weights(), *p.gradients()], strict=True):
+            assert isinstance(got, jax.Array)
+            assert got.dtype == dtype
+            assert equal(got, want, dtype)
+    assert set(ran) == {"forward", "backward_data", "backward_weight"}
+    without_bias = leancore.forward(q.x, q.alpha, q.c, **geometry)
+    assert equal(without_bias + q.bias.reshape(-1, *[1] * (q.x.ndim - 2)), p.y(), dtype)
+
+
+def test_the_shape_of_dx_is_by_default_that_of_dy_times_the_stride(monkeypatch: Any) -> None:
+    p = integer_problem(2, 3, 4, (5, 6), stride=(2, 3))
+    expected = leancore.backward_data(p.dy, p.alpha, p.c, stride=(2, 3))
+    q = p.map(jnp.asarray)
+    on_a_device(monkeypatch)
+    assert equal(leancore.backward_data(q.dy, q.alpha, q.c, stride=(2, 3)), expected)
+
+
+def test_what_the_array_functions_refuse_on_a_device(monkeypatch: Any) -> None:
+    p = integer_problem(2, 3, 4, (5, 6))
+    q = p.map(jnp.asarray)
+    on_a_device(monkeypatch)
+    for error, message, call in (
+        (ValueError, r"forward: alpha has shape \(3, 4\), .* \(2, 3, 5, 6\)", lambda: (q.x, q.alpha.T, q.c)),
+        (TypeError, "forward: c is float64, expected float32", lambda: (q.x, q.alpha, q.c.astype(np.float64))),
+        (TypeError, "forward: x has elements of type int32", lambda: (q.x.astype(np.int32), q.alpha, q.c)),
+        (ValueError, "forward: alpha is not a JAX array on .*, as x is", lambda: (q.x, p.alpha, q.c)),
+        (NotImplementedError, "forward: c is None", lambda: (q.x, q.alpha, None)),
+    ):
+        with pytest.raises(error, match=message):
+            leancore.forward(*call())
+    with pytest.raises(ValueError, match=r"backward_weight: dy has shape \(1, 4, 5, 6\)"):
+        leancore.backward_weight(q.x, q.dy[:1])
+    with pytest.raises(ValueError, match="forward: out is not a JAX array"):
+        leancore.forward(q.x, q.alpha, q.c, out=p.dy)
+    with pytest.raises(BufferError, match="forward: out is a JAX array, which is immutable"):
+        leancore.forward(q.x, q.alpha, q.c, out=q.dy)
+    with pytest.raises(NotImplementedError, match="forward: implementation 'cuda_tf32', XLA's programs have 'cuda'"):
+        leancore.forward(q.x, q.alpha, q.c, implementation="cuda_tf32")
+    monkeypatch.setattr(leancore.arrays._core, "implementations", lambda: [("generic", "", True)])
+    with pytest.raises(RuntimeError, match=r"backward_data: JAX arrays on .*, which this leancore cannot use \(.*CUDA"):
+        leancore.backward_data(q.dy, q.alpha, q.c)

@@ -1,6 +1,7 @@
 #include "devices.hpp"
 
 #include <algorithm>
+#include <charconv>
 #include <iterator>
 #include <sstream>
 
@@ -25,11 +26,17 @@ bool parse_devices(const std::string& list, std::vector<Device>& devices) {
   devices.clear();
   if (list == "none") return true;
   std::istringstream stream(list);
-  for (std::string name; std::getline(stream, name, ',');) {
+  for (std::string text; std::getline(stream, text, ',');) {
+    const std::string name = text.substr(0, text.find(':'));
     const auto* found =
         std::find_if(std::begin(known), std::end(known), [&](const Device& d) { return d.name == name; });
     if (found == std::end(known)) return false;
     devices.push_back(*found);
+    if (name == text) continue;
+    u32& multiprocessors = devices.back().multiprocessors;
+    const char *number = text.data() + name.size() + 1, *end = text.data() + text.size();
+    const auto [stopped, error] = std::from_chars(number, end, multiprocessors);
+    if (error != std::errc{} || stopped != end || multiprocessors == 0) return false;
   }
   return !devices.empty();
 }

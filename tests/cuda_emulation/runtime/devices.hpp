@@ -19,7 +19,7 @@ struct Device {
   u32 l2_bytes;
 };
 
-// Of a list "sm_80,sm_90" or "none"; false for an unknown name.
+// Of a list "sm_80,sm_90:7" or "none", 7 being multiprocessors; false for what is neither.
 bool parse_devices(const std::string& list, std::vector<Device>& devices);
 
 }  // namespace emulation

@@ -15,8 +15,9 @@ const char* cuda_emulation_take_defect(void);
    environment variable CUDA_EMULATION_SCHEDULE sets the first one. */
 int cuda_emulation_set_schedule(const char* schedule);
 
-/* The devices of the machine: "none" or names separated by commas, "sm_80" (the default), "sm_75,sm_90", ...; returns
-   0, or -1 for an unknown name. The environment variable CUDA_EMULATION_DEVICES sets the first ones. */
+/* The devices of the machine: "none" or names separated by commas, "sm_80" (the default), "sm_75,sm_90", ..., each with
+   its number of multiprocessors if that is to be another, "sm_80:7"; returns 0, or -1 for what is none of these. The
+   environment variable CUDA_EMULATION_DEVICES sets the first ones. */
 int cuda_emulation_set_devices(const char* devices);
 
 /* Where the host can read and write the bytes of device memory; NULL if the address is not allocated. */

@@ -72,7 +72,9 @@ void test_shared_limits() {
 }
 
 void test_devices() {
-  CHECK(cuda_emulation_set_devices("sm_99") == -1, "a device that is not known");
+  for (const char* wrong : {"sm_99", "sm_80:", "sm_80:x", "sm_80:0", "sm_80:7x", "sm_80:-1", ""}) {
+    CHECK(cuda_emulation_set_devices(wrong) == -1, "'%s' is no device", wrong);
+  }
   CHECK(cuda_emulation_set_devices("none") == 0, "no devices");
   int count = 77;
   CHECK(cudaGetDeviceCount(&count) == cudaErrorNoDevice && count == 77, "%d", count);
@@ -82,9 +84,12 @@ void test_devices() {
   expect(cudaErrorNoDevice, "no device");
 
   // PTX of compute_80 does not run on 7.5.
-  CHECK(cuda_emulation_set_devices("sm_75,sm_90") == 0, "two devices");
+  CHECK(cuda_emulation_set_devices("sm_75:7,sm_90") == 0, "two devices");
   CHECK_CUDA(cudaGetDeviceCount(&count));
   CHECK(count == 2, "%d", count);
+  int multiprocessors = 0;
+  CHECK_CUDA(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, 0));
+  CHECK(multiprocessors == 7, "%d", multiprocessors);
   test::DeviceArray<int> x(32);
   fill<<<1, 32>>>(x.data(), 1);
   expect(cudaErrorNoKernelImageForDevice, "an old device");

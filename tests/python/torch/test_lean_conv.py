@@ -479,6 +479,22 @@ def test_autocast_leaves_float64_alone() -> None:
         assert lean_conv(*arguments).dtype == torch.float64
 
 
+def test_autocast_on_cuda() -> None:
+    """Of tensors without memory, for which no device is needed; torch.autocast itself would want one."""
+    before = torch.get_autocast_dtype("cuda")
+    with FakeTensorMode(), torch.no_grad():
+        x, alpha, c = (torch.empty(shape, device="cuda") for shape in ((2, 8, 6, 6), (16, 8), (8, 4)))
+        assert lean_conv(x, alpha, c).dtype == torch.float32
+        torch.set_autocast_dtype("cuda", torch.bfloat16)
+        torch.set_autocast_enabled("cuda", True)
+        try:
+            for y in (lean_conv(x, alpha, c), torch.ops.leancore.forward(x, alpha, c, None, [1, 1], [1, 1])):
+                assert (y.dtype, y.device.type, y.shape) == (torch.bfloat16, "cuda", (2, 16, 6, 6))
+        finally:
+            torch.set_autocast_enabled("cuda", False)
+            torch.set_autocast_dtype("cuda", before)
+
+
 @pytest.mark.parametrize("inside", [False, True])
 def test_a_network_under_autocast(inside: bool) -> None:
     """Gradients arrive in the parameters' dtype, wherever backward is called."""

@@ -36,9 +36,15 @@ class Loop:
 
     products: int  # multiply-adds of the kind that the kernel is made of
     outputs: float  # elements of the result of each lane (products of x and dy, in backward_weight)
-    moves: dict[str, int]  # instructions that move 16 bytes (or as said) for each lane; copy: from global to shared
+    # Instructions that move 16 bytes (or as said) for each lane, copy: from global to shared; FFMA beside products.
+    moves: dict[str, int]
     inner: int = 0  # loops within that only strips of wide images enter
+    planes: dict[str, int] = dataclasses.field(default_factory=dict)  # for taps to other planes: as moves, or products
     turns: Callable[[int], int] = lambda products: 1  # of a rolled loop within, from its products
+
+    def of_volumes(self) -> Loop:
+        moves = collections.Counter(self.moves) + collections.Counter(self.planes)
+        return dataclasses.replace(self, products=self.products + moves.pop("products", 0), moves=moves)
 
 
 def rows_fma(channels: int, outputs: int, teams: int, lanes: int, ahead: int) -> Loop:
@@ -48,6 +54,7 @@ def rows_fma(channels: int, outputs: int, teams: int, lanes: int, ahead: int) ->
         outputs=outputs * pixels,
         moves={"copy": channels // teams, "STG.128": outputs},
         inner=1,
+        planes={"LDG.128": outputs * 2, "products": outputs * pixels * 2},
         turns=lambda products: channels * outputs * pixels // products,
     )
 
@@ -63,6 +70,7 @@ def rows_tensor(k_blocks: int, m_tiles: int, warps_out: int, warps_across: int, 
             "STG.128": groups * m_tiles * 4,
         },
         inner=1,
+        planes={"LDG.128": groups * m_tiles * 8, "FFMA": groups * m_tiles * 64},
     )
 
 
@@ -76,6 +84,7 @@ def rows_last(k_blocks: int, n_blocks: int, warps_across: int, warps_out: int, p
             "LDSM": groups * (k_blocks + 4 * n_blocks),
             "STG.64": groups * n_blocks * 2,
         },
+        planes={"LDG.64": groups * n_blocks * 4, "FFMA": groups * n_blocks * 16},
     )
 
 
@@ -93,6 +102,7 @@ def rows_weight(
             "LDS.128": groups * stencil_groups * 8,
         },
         inner=1,
+        planes={"LDG.128": groups * stencil_groups * 4, "products": groups * stencil_groups * 4},
     )
 
 
@@ -107,8 +117,10 @@ def rows_tf32(
             "copy": k_blocks * pixels // (16 * warps_out * warps_across),
             "LDS.128": groups * (2 * k_blocks + 16 * m_tiles),
             "STG.128": groups * m_tiles * 4,
+            "FFMA": groups * m_tiles * 64,
         },
         inner=1,
+        planes={"LDG.128": groups * m_tiles * 8, "FFMA": groups * m_tiles * 32},
     )
 
 
@@ -124,7 +136,10 @@ def rows_last_tf32(
             "LDSM": groups * k_blocks,
             "LDS.128": groups * n_blocks * 16,
             "STG.128": groups * n_blocks * 2,
+            "FFMA": groups * n_blocks * 32,
         },
+        # LDS: of taps, those of four channels
+        planes={"LDG.128": groups * n_blocks * 4, "LDS.128": groups * n_blocks * 4, "FFMA": groups * n_blocks * 16},
     )
 
 
@@ -133,13 +148,15 @@ def rows_weight_last(
 ) -> Loop:
     groups, channels = pixels // (16 * warps_across), 16 * m_tiles * warps_o
     stencil_groups = -(-channels // 8 // (warps_o * warps_i))
+    pieces = channels * pixels // (256 * warps_o * warps_i * warps_across)  # of 8 channels of a pixel
     return Loop(
         products=groups * (m_tiles * n_tiles + 2 * stencil_groups),
         outputs=channels * pixels / (32 * warps_o * warps_i * warps_across),
         moves={
-            "copy": 2 * channels * pixels // (256 * warps_o * warps_i * warps_across) + 1,
+            "copy": 2 * pieces + 1,
             "LDSM": groups * (m_tiles + n_tiles // 2 + 3 * stencil_groups),
         },
+        planes={"LDG.128": pieces * 2, "LDS.128": pieces, "FFMA": pieces * 16},
     )
 
 
@@ -150,6 +167,7 @@ def rows_weight_fma(outputs: int, inputs: int, teams: int, pixels: int, ahead: i
         outputs=pixels / teams,
         moves={"copy": 2 * pieces, "LDS.128": pieces * (outputs + inputs + 4)},
         inner=1,
+        planes={"LDG.128": pieces * 2, "products": pieces * 8},
         turns=lambda products: pieces,
     )
 
@@ -160,6 +178,7 @@ def rows_weight_fma_last(outputs: int, inputs: int, teams: int, pixels: int, ahe
         products=pieces * (4 * outputs * inputs + 16),
         outputs=pixels / teams,
         moves={"copy": 2 * pieces + 1, "LDS.128": pieces * (outputs + inputs + 5)},
+        planes={"LDG.128": pieces * 2, "products": pieces * 8},
         turns=lambda products: pieces,
     )
 
@@ -197,6 +216,14 @@ class Tile:
     multiply: str
 
 
+def in_volumes(struct: str, *values: int) -> tuple[int, ...]:
+    """The tile that volumes have instead, as InVolumes of tiles.hpp says."""
+    if struct != "TensorTile":
+        return values
+    k_blocks, m_tiles, warps_out, *others = values
+    return (k_blocks, 1, m_tiles * warps_out, *others)
+
+
 def read_tiles(problems: list[str]) -> dict[str, Tile]:
     """By kernel and tile as the demangler writes them: `rows_fma FmaTile<16, 8, 2, 64, 1>`."""
     tiles = {}
@@ -207,8 +234,13 @@ def read_tiles(problems: list[str]) -> dict[str, Tile]:
             continue
         kernels, struct, multiply = KINDS[macro]
         for kernel, loop_of in kernels.items():
-            loop = loop_of(*(int(number) for number in numbers.split(", ")))
-            tiles[f"{kernel} {struct}<{numbers}>"] = Tile(name, loop, multiply)
+            values = tuple(int(number) for number in numbers.split(", "))
+            tiles[f"{kernel} {struct}<{numbers}>"] = Tile(name, loop_of(*values), multiply)
+            values = in_volumes(struct, *values)
+            loop = loop_of(*values)
+            if loop.planes:
+                key = f"{kernel} Volume<{struct}<{', '.join(map(str, values))}>>"
+                tiles[key] = Tile(f"{name}, 3-D", loop.of_volumes(), multiply)
     return tiles
 
 
@@ -227,7 +259,7 @@ class Kernel:
     @property
     def tile(self) -> str:
         """Its key in read_tiles()."""
-        found = re.search(r"^(\w+)<(?:\w+, )?(\w+<[\d, ]+>)", self.name)
+        found = re.search(r"^(\w+)<(?:\w+, )?(Volume<\w+<[\d, ]+>>|\w+<[\d, ]+>)", self.name)
         return f"{found[1]} {found[2]}" if found else ""
 
     @property
@@ -236,13 +268,17 @@ class Kernel:
         found = re.search(r">, (\d+)>$", self.name)
         return int(found[1]) if found else 16
 
+    def target(self, index: int) -> int | None:
+        """Where an instruction branches to."""
+        branch = re.search(r"\bBRA\b.*`\(([^)]+)\)", self.code[index])
+        return self.labels[branch[1]] if branch else None
+
     def loops(self) -> list[tuple[int, int]]:
         """First and last instruction of each, outer ones first."""
         found = set()
-        for last, text in enumerate(self.code):
-            branch = re.search(r"\bBRA\b.*`\(([^)]+)\)", text)
-            if branch and self.labels[branch[1]] < last:
-                found.add((self.labels[branch[1]], last))
+        for last in range(len(self.code)):
+            if (target := self.target(last)) is not None and target < last:
+                found.add((target, last))
         return sorted(found, key=lambda loop: (loop[0], -loop[1]))
 
 
@@ -328,6 +364,26 @@ class Problems(list[str]):
             self.append(f"{kernel.name} on {kernel.architecture}: {what} {got}, expected {expected}")
 
 
+def executed(kernel: Kernel, first: int, weights: list[int]) -> collections.Counter[str]:
+    """How many instructions of each kind a turn of a loop executes, at most over the ways through its branches.
+
+    weights: for each instruction from `first` on, how often it comes, if its branch is taken.
+    """
+    # From each instruction on; backwards, with an empty rest behind the last.
+    rest = {first + len(weights): collections.Counter[str]()}
+    for index in range(first + len(weights) - 1, first - 1, -1):
+        text, after = kernel.code[index], rest[index + 1]
+        if (target := kernel.target(index)) is not None and target > index:
+            there = rest.get(target, collections.Counter())
+            after = there if text.startswith("BRA `") else after | there
+        kind, *modifiers = opcode(text).split(".")
+        if kind not in ("HMMA", "FFMA", "LDSM"):
+            kind += "." + next((modifier for modifier in modifiers if modifier in ("64", "128")), "32")
+        never = text.startswith("@!PT")
+        rest[index] = after + collections.Counter({kind: 0 if never else weights[index - first]})
+    return rest[first]
+
+
 def check_loop(kernel: Kernel, tile: Tile, problems: Problems) -> float | None:
     """Lane-instructions for each output; None where the kernel only traps, as bf16 does before 8.0."""
     loops = kernel.loops()
@@ -348,23 +404,17 @@ def check_loop(kernel: Kernel, tile: Tile, problems: Problems) -> float | None:
             turns = tile.loop.turns(products[inner]) if products[inner] else 0
             idle += products[inner] == 0
             weights[inner[0] - first : inner[1] + 1 - first] = [turns] * (inner[1] + 1 - inner[0])
-    weighted = list(zip(weights, kernel.code[first : last + 1], strict=True))
+    made = executed(kernel, first, weights)
     # m16n8k8 before 8.0: two for each product of 16 x 8 x 16.
     halves = 2 if tile.multiply == "HMMA" and kernel.architecture < 80 else 1
-    made = sum(turns for turns, text in weighted if opcode(text).split(".")[0] == tile.multiply)
-    problems.expect(kernel, tile.multiply, made, tile.loop.products * halves)
+    problems.expect(kernel, tile.multiply, made[tile.multiply], tile.loop.products * halves)
     if kernel.copies < 16:
         return None
 
     problems.expect(kernel, "inner loops", idle, tile.loop.inner)
-    moved = collections.Counter()
-    for turns, text in weighted:
-        kind, *modifiers = opcode(text).split(".")
-        width = next((modifier for modifier in modifiers if modifier in ("64", "128")), "32")
-        moved[kind if kind == "LDSM" else f"{kind}.{width}"] += turns * ("@!PT" not in text)
-    moved["copy"] = moved["LDGSTS.128" if kernel.architecture >= 80 else "LDG.128"]
+    made["copy"] = made["LDGSTS.128" if kernel.architecture >= 80 else "LDG.128"]
     for kind, expected in tile.loop.moves.items():
-        problems.expect(kernel, kind, moved[kind], expected)
+        problems.expect(kernel, kind, made[kind], expected)
     return sum(weights) / tile.loop.outputs
 
 
@@ -417,7 +467,10 @@ def check_instructions(kernels: list[Kernel], update: bool, complete: bool, prob
     measured: dict[tuple[str, int], float] = {}
     seen = set()
     for kernel in kernels:
-        if kernel.tile not in tiles or kernel.architecture not in LOOPS:
+        if not kernel.tile or kernel.architecture not in LOOPS:
+            continue
+        if kernel.tile not in tiles:
+            problems.append(f"{kernel.name}: not of a tile of cuda/kernels.def")
             continue
         tile = tiles[kernel.tile]
         seen.add(tile.name)

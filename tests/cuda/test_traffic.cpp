@@ -105,7 +105,9 @@ void count_weight(int index, const leancore::ConvDesc& d) {
   REQUIRE_CUDA(cuda::run(*plan, d.dtype, cuda::Call{a, workspace.data(), nullptr}));
   Count images, weights;
   images.add(arrays.x);
-  images.add(arrays.y, beside_strips(plan->parameters.cut, plan->parameters.dy, d.batch, sizeof(T)));
+  const cuda::RowsCut& cut = plan->parameters.cut;
+  images.add(arrays.y,
+             beside_strips(cut, plan->parameters.dy, d.batch, sizeof(T)) + neighbouring_planes(cut, arrays.y));
   // Written, and read again by the reduction.
   weights.moved = static_cast<std::int64_t>(cuda_emulation_sectors(workspace.data()));
   weights.fewest = plan->reduce.splits * plan->reduce.elements * 4 / 32 * 2;
@@ -203,12 +205,14 @@ int test_cuda::traffic() {
   for (int tile = 0; tile < static_cast<int>(std::size(cuda::weight_tiles)); ++tile) {
     const cuda::WeightTileFacts& t = cuda::weight_tiles[tile];
     const bool last = cuda::is_last(t.kind);
-    if (cuda::is_fma(t.kind)) {
-      over_shapes(leancore::DType::f32, last, 2, t.channels, t.pixels,
-                  [&](const auto& d) { count_weight<float>(tile, d); });
-    } else {
-      over_shapes(leancore::DType::bf16, last, 2, t.channels, t.pixels,
-                  [&](const auto& d) { count_weight<test::bf16>(tile, d); });
+    for (int dims = 2; dims <= 3; ++dims) {
+      if (cuda::is_fma(t.kind)) {
+        over_shapes(leancore::DType::f32, last, dims, t.channels, t.pixels,
+                    [&](const auto& d) { count_weight<float>(tile, d); });
+      } else {
+        over_shapes(leancore::DType::bf16, last, dims, t.channels, t.pixels,
+                    [&](const auto& d) { count_weight<test::bf16>(tile, d); });
+      }
     }
   }
   for (int tile = 0; tile < static_cast<int>(std::size(cuda::deep_tiles)); ++tile) {

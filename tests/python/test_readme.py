@@ -36,11 +36,12 @@ def test_the_pages_have_code() -> None:
 def torch_settings_kept() -> Iterator[None]:
     """Skips without torch."""
     torch = pytest.importorskip("torch")
-    before = torch.get_float32_matmul_precision()
+    before = torch.get_float32_matmul_precision(), torch.get_num_threads()
     try:
         yield
     finally:
-        torch.set_float32_matmul_precision(before)
+        torch.set_float32_matmul_precision(before[0])
+        torch.set_num_threads(before[1])
 
 
 @pytest.mark.parametrize(("page", "heading"), CASES, ids=[f"{page.name}: {heading}" for page, heading in CASES])

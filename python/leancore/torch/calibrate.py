@@ -68,6 +68,11 @@ class Moments:
 
         return shifted((0,) * self.dims), [shifted(tap)[:, :m] for tap in taps(self.dims)]
 
+    def finite(self) -> bool:
+        """Of activations with NaN or infinity no weights could be made. True on meta, where there are no values."""
+        sums = torch.cat((self.xx.diagonal(), self.y))
+        return sums.is_meta or bool(sums.isfinite().all())
+
     def fit(self, lean: LeanConv) -> None:
         """Sets alpha, c and bias of a layer to the minimum of sum |y - lean(x)|^2, near to what they are.
 
@@ -117,6 +122,17 @@ class Moments:
                 explained = alpha @ self.x
                 explained[:m] += (c * self.t).sum(1)
                 lean.bias.copy_((self.y - explained) / self.count)
+
+
+def check_batched(name: str, dense: nn.Module, y: Tensor) -> None:
+    """ValueError where a convolution, which gave y, was called without a batch axis."""
+    weight = dense.weight
+    assert isinstance(weight, Tensor)
+    if y.dim() != weight.dim():
+        raise ValueError(
+            f"convert: {name} gives {tuple(y.shape)}, without a batch axis, which lean layers need; is an input of the "
+            "model batched?"
+        )
 
 
 def _rows(t: Tensor) -> Tensor:
@@ -172,12 +188,13 @@ def calibrate(
     order: dict[nn.Module, list[int]] = {}
     lean_of = {slot.module: (slot, lean) for slot, lean in layers}
 
-    def count(module: nn.Module, *_: Any) -> None:
+    def count(module: nn.Module, args: Any, y: Tensor) -> None:
+        check_batched(lean_of[module][0].name, module, y)
         order.setdefault(module, [0])[0] += 1
 
     def count_all(batch: Any) -> dict[nn.Module, int]:
         order.clear()
-        handles = [slot.module.register_forward_pre_hook(count) for slot, _ in layers]
+        handles = [slot.module.register_forward_hook(count, prepend=True) for slot, _ in layers]
         try:
             run(batch)
         finally:
@@ -195,7 +212,7 @@ def calibrate(
             slot.install(replacement if lean else module)
 
     for module in sequence:
-        _, lean = lean_of[module]
+        slot, lean = lean_of[module]
         moments = Moments(lean)
         for batch, times in zip(batches, counts, strict=True):
             last = times.get(module, 0)
@@ -207,6 +224,8 @@ def calibrate(
             given = _calls(lambda b=batch: run(b), module, last)  # type: ignore[misc]
             for g, w in zip(given, wanted, strict=True):
                 moments.add(g.x, w.y)
+        if not moments.finite():
+            raise ValueError(f"convert: on the batches, the activations at {slot.name} are not finite")
         moments.fit(lean)
         done.append(module)
     install(lean=True)

@@ -16,7 +16,8 @@ from torch.nn.modules.conv import _ConvTransposeNd
 from torch.nn.modules.lazy import LazyModuleMixin
 from torch.nn.parameter import is_lazy
 
-from leancore.torch.calibrate import LeanConv, calibrate
+from leancore.torch.calibrate import LeanConv, calibrate, check_batched
+from leancore.torch.checks import DTYPES
 from leancore.torch.modules import LeanConv1d, LeanConv2d, LeanConv3d
 from leancore.torch.replace import Slot, carry_over, root_of, slots_of
 from leancore.torch.stencil import project
@@ -135,7 +136,8 @@ def convert(
     Raises:
         TypeError: model is not an nn.Module.
         ValueError: init is none of the three, or "calibrate" without batches, or batches without "calibrate".
-        What the model raises on the inputs is passed on; it is unchanged then.
+            Or a convolution to be replaced is called without a batch axis, or on activations that are not finite.
+        What the model raises on the inputs is passed on. The model is unchanged after any error.
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"convert: model is {type(model).__name__}, expected an nn.Module")
@@ -208,11 +210,13 @@ def _obstacle(module: nn.Module) -> str | None:
     if isinstance(module, LazyModuleMixin):
         return "lazy: its sizes are not known before it has run"
     assert isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d)
-    weight = module._parameters.get("weight")
+    weight, bias = module._parameters.get("weight"), module.bias
     if weight is None:
         return "its weight is computed (parametrised or pruned)"
-    if type(weight) is not nn.Parameter or not weight.is_floating_point():
+    if type(weight) is not nn.Parameter or weight.dtype not in DTYPES:
         return f"its weight is a {type(weight).__name__} of {weight.dtype}"
+    if bias is not None and (bias.dtype, bias.device) != (weight.dtype, weight.device):
+        return "its weight and bias differ in dtype or device"
     base = _base(module)
     kind = type(module)
     overridden = any(
@@ -223,17 +227,26 @@ def _obstacle(module: nn.Module) -> str | None:
     own = {**module._parameters, **module._buffers, **module._modules}.keys() - {"weight", "bias"}
     if own:
         return f"{kind.__name__} has {', '.join(sorted(own))} besides weight and bias"
-    dims = len(module.kernel_size)
-    if module.kernel_size != (3,) * dims:
-        return f"kernel {_by(module.kernel_size)}"
+    # The kernel and the channels are those of the weight, which forward looks at, not those in attributes.
+    kernel, dims = tuple(weight.shape[2:]), _LEAN[base].dims
+    if kernel != (3,) * dims:
+        return f"kernel {_by(kernel)}"
     if module.groups != 1:
         # Not the number of groups: depthwise layers of all widths have one reason.
         return "depthwise" if module.groups == module.in_channels else "groups"
-    if module.padding not in ("same", tuple(module.dilation)):
-        return f"padding {module.padding} is not the dilation {module.dilation}"
+    padding, dilation = _axes(module.padding, dims), _axes(module.dilation, dims)
+    if padding not in ("same", dilation):
+        return f"padding {padding} is not the dilation {dilation}"
     if module.padding_mode != "zeros":
         return f"padding_mode {module.padding_mode}"
     return None
+
+
+def _axes(value: Any, dims: int) -> Any:
+    """What torch's convolutions make of an option: a number for each axis; a name stays one."""
+    if isinstance(value, (str, tuple)):
+        return value
+    return tuple(value) if isinstance(value, list) else (value,) * dims
 
 
 # The lean layer
@@ -244,8 +257,8 @@ def _lean(dense: nn.Module, init: Init) -> LeanConv:
     weight = dense.weight
     lean: LeanConv = nn.utils.skip_init(
         _LEAN[_base(dense)],
-        dense.in_channels,
-        dense.out_channels,
+        weight.shape[1],
+        weight.shape[0],
         stride=dense.stride,
         dilation=dense.dilation,
         bias=dense.bias is not None,
@@ -315,8 +328,10 @@ def _count_flops(root: nn.Sequential, dense: list[Slot], inputs: Any) -> _Flops:
     from torch.utils.flop_counter import FlopCounterMode
 
     positions: dict[nn.Module, int] = {}
+    names = {slot.module: slot.name for slot in dense}
 
     def count(module: nn.Module, args: Any, y: Tensor) -> None:
+        check_batched(names[module], module, y)
         positions[module] = positions.get(module, 0) + y.shape[0] * math.prod(y.shape[2:])
 
     handles = [slot.module.register_forward_hook(count, prepend=True) for slot in dense]
@@ -344,8 +359,9 @@ def _by(extents: Iterable[int]) -> str:
     return "x".join(map(str, extents))
 
 
-def _option(name: str, values: tuple[int, ...]) -> str:
+def _option(name: str, value: Any) -> str:
     """What differs from the default 1, as one number where one does."""
+    values = _axes(value, 1)
     if max(values) == 1:
         return ""
     return f", {name} {values[0] if len(set(values)) == 1 else _by(values)}"
@@ -357,7 +373,7 @@ def _text(module: nn.Module) -> str:
         channels, kernel = (module.c_in, module.c_out), ""
     else:
         assert isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d | _ConvTransposeNd)
-        channels, kernel = (module.in_channels, module.out_channels), f", {_by(module.kernel_size)}"
+        channels, kernel = (module.in_channels, module.out_channels), f", {_by(_axes(module.kernel_size, 1))}"
     options = _option("stride", module.stride) + _option("dilation", module.dilation)
     return f"{type(module).__name__}({channels[0]}, {channels[1]}{kernel}{options})"
 

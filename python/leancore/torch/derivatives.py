@@ -66,7 +66,11 @@ def _differentiates(*tensors: Tensor | None) -> bool:
     """Whether torch wants to know of this call, given that no functorch transform is active."""
     if forward_ad._current_level >= 0:
         return True
-    return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
+    if torch.is_grad_enabled():
+        for t in tensors:
+            if t is not None and t.requires_grad:
+                return True
+    return False
 
 
 def _for_outer_levels(jvp: Callable[..., Any]) -> Callable[..., Any]:

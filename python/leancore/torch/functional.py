@@ -50,8 +50,8 @@ def lean_conv(
             lean_conv, (x, alpha, c, bias), x, alpha, c, bias, stride=stride, dilation=dilation
         )
     checks.check_kinds(x, alpha, c, bias)
-    device_type = x.device.type
-    if device_type in ("cpu", "cuda") and torch.is_autocast_enabled(device_type):
+    device_type = "cpu" if x.is_cpu else "cuda" if x.is_cuda else None
+    if device_type is not None and torch.is_autocast_enabled(device_type):
         x, alpha, c, bias = operators.autocast(device_type, x, alpha, c, bias)
     checks.check_alike(x, alpha, c, bias)
     dims = x.dim() - 2
@@ -85,6 +85,7 @@ def shift(x: Tensor, offsets: Sequence[Sequence[int]] | None = None) -> Tensor:
     if has_torch_function_variadic(x):
         return handle_torch_function(shift, (x,), x, offsets)
     checks.check_kind("x", x, "shift")
+    checks.check_dtype("x", x, "shift")
     dims = x.dim() - 2
     if not 1 <= dims <= 4:
         raise ValueError(f"shift: x has shape {tuple(x.shape)}, expected (N, c, 1 to 4 spatial axes)")

@@ -16,18 +16,19 @@ def shape_of_y(
     dims = len(shape) - 2
     if not 1 <= dims <= 4:
         raise ValueError(f"forward: x has shape {tuple(shape)}, expected (N, c_in, 1 to 4 spatial axes)")
-    c_out = _check_weights("forward", alpha, c, shape[1], dims, f"x of shape {tuple(shape)}")
+    c_out = _check_weights("forward", alpha, c, shape[1], dims, shape)
     if bias is not None and bias.shape != (c_out,):
         raise ValueError(f"forward: bias has shape {tuple(bias.shape)}, expected (c_out,) = ({c_out},)")
     check_geometry("forward", dims, stride, dilation)
     return (shape[0], c_out, *extents_of_y(shape[2:], stride))
 
 
-def _check_weights(function: str, alpha: Tensor, c: Tensor, c_in: int, dims: int, source: str) -> int:
+def _check_weights(function: str, alpha: Tensor, c: Tensor, c_in: int, dims: int, x_shape: Sequence[int]) -> int:
     """c_out."""
     if alpha.dim() != 2 or alpha.shape[1] != c_in:
         raise ValueError(
-            f"{function}: alpha has shape {tuple(alpha.shape)}, expected (c_out, c_in) = (·, {c_in}) from {source}"
+            f"{function}: alpha has shape {tuple(alpha.shape)}, expected (c_out, c_in) = (·, {c_in}) from x of shape "
+            f"{tuple(x_shape)}"
         )
     stencil = (min(c_in, alpha.shape[0]), 2 * dims)
     if c.shape != stencil:
@@ -42,7 +43,7 @@ def check_backward_data(
     dims = len(x_shape) - 2
     if not 1 <= dims <= 4:
         raise ValueError(f"backward_data: x_shape is {tuple(x_shape)}, expected (N, c_in, 1 to 4 spatial axes)")
-    c_out = _check_weights("backward_data", alpha, c, x_shape[1], dims, "x_shape")
+    c_out = _check_weights("backward_data", alpha, c, x_shape[1], dims, x_shape)
     check_geometry("backward_data", dims, stride, dilation)
     _check_dy("backward_data", dy, (x_shape[0], c_out, *extents_of_y(x_shape[2:], stride)))
 

@@ -75,10 +75,11 @@ def to_standard(model: _Module) -> _Module | StandardLeanConv:
     """Replaces every LeanConv1d, 2d and 3d of a model, in place, by plain `nn.Conv` modules with the same output.
 
     For what knows no custom operator: ONNX, TensorRT, Core ML, quantisers. The result computes what the model computed,
-    up to the rounding of a sum taken in another order, at the speed of stock convolutions. Parameters keep dtype,
-    device and requires_grad; training mode, forward and backward hooks are carried over; a layer registered twice stays
-    one layer. It is meant for deployment: its zero taps are parameters like the others, so training would fill them,
-    and its state_dict is not that of the lean model. Copy the model first (`copy.deepcopy`) to keep the lean one.
+    up to the rounding of a sum taken in another order (of infinities, NaN where they meet zero taps), at the speed of
+    stock convolutions. Parameters keep dtype, device and requires_grad; training mode, forward and backward hooks are
+    carried over; a layer registered twice stays one layer. It is meant for deployment: its zero taps are parameters
+    like the others, so training would fill them, and its state_dict is not that of the lean model. Copy the model first
+    (`copy.deepcopy`) to keep the lean one.
 
     Args:
         model: any module; it may itself be a lean layer.

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.testing._internal.two_tensor import TwoTensor
 
-from leancore.torch import LeanConv2d, lean_conv
+from leancore.torch import LeanConv2d, lean_conv, shift
 from torch_helpers import integer_arguments
 
 NAMES = ("x", "alpha", "c", "bias")
@@ -59,6 +59,13 @@ def test_wrong_kinds(name: str, kind: str) -> None:
     lean_conv(**given)
 
 
+def test_gradients_of_the_wrong_kind() -> None:
+    given = arguments()
+    y = lean_conv(**{**given, "x": given["x"].requires_grad_()})
+    with pytest.raises(TypeError, match=r"dy is torch\.sparse_coo, expected a dense tensor"):
+        torch.autograd.grad(y, given["x"], torch.ones_like(y).to_sparse())
+
+
 def test_none_is_a_bias_only() -> None:
     assert lean_conv(**{**arguments(), "bias": None}).shape == (2, 4, 5, 4)
     for name in ("x", "alpha", "c"):
@@ -74,10 +81,14 @@ def test_mixed_dtypes(name: str, dtype: torch.dtype) -> None:
         lean_conv(**{**given, name: given[name].to(dtype)})
 
 
+@pytest.mark.parametrize("device", ["cpu", "meta"])
 @pytest.mark.parametrize("dtype", [torch.float8_e5m2, torch.float8_e4m3fn])
-def test_dtypes_without_kernels(dtype: torch.dtype) -> None:
-    with pytest.raises(TypeError, match=r"forward: x .*float"):
-        lean_conv(**{name: t.to(dtype) for name, t in arguments().items()})
+def test_dtypes_without_kernels(dtype: torch.dtype, device: str) -> None:
+    given = {name: t.to(dtype).to(device) for name, t in arguments().items()}
+    with pytest.raises(TypeError, match=rf"lean_conv: x is {dtype}, expected float32, float64"):
+        lean_conv(**given)
+    with pytest.raises(TypeError, match=rf"shift: x is {dtype}, expected float32, float64"):
+        shift(given["x"])
 
 
 @pytest.mark.parametrize("name", ["alpha", "c", "bias"])
@@ -132,6 +143,7 @@ def test_shapes_that_do_not_fit(how: str, name: str, change: Any) -> None:
     [
         (0, ValueError),
         (-1, ValueError),
+        (2**63, ValueError),
         ((1, 0), ValueError),
         ((1,), ValueError),
         ((1, 1, 1), ValueError),

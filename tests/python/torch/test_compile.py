@@ -77,9 +77,12 @@ def test_forward_and_backward_are_exact(backend: str, dims: int, last: bool) -> 
 
 
 @pytest.mark.parametrize("backend", ["eager", "aot_eager"])
-@pytest.mark.parametrize(("stride", "dilation"), [(2, 1), (1, 2), ((2, 1), (1, 3))])
-def test_strides_and_dilations(backend: str, stride: Any, dilation: Any) -> None:
-    arguments = integer_arguments(3, 4, (6, 7))
+@pytest.mark.parametrize(
+    ("dims", "stride", "dilation"),
+    [(dims, *geometry) for dims in (1, 2, 3) for geometry in ((2, 1), (1, 2), (2, 2))] + [(2, (2, 1), (1, 3))],
+)
+def test_strides_and_dilations(backend: str, dims: int, stride: Any, dilation: Any) -> None:
+    arguments = integer_arguments(3, 4, (6, 7, 5)[:dims])
     options = {"stride": stride, "dilation": dilation}
     ours = results(compiled(network, backend=backend), arguments, **options)
     for a, b in zip(ours, results(network, arguments, **options), strict=True):
@@ -120,13 +123,17 @@ def test_one_graph_for_all_sizes(dims: int, last: bool) -> None:
     assert len(counter.graphs) == 1
 
 
-@pytest.mark.parametrize(("backend", "last"), [("aot_eager", False), ("inductor", True)])
-def test_gradients_with_dynamic_sizes(backend: str, last: bool) -> None:
+@pytest.mark.parametrize(
+    ("backend", "dims", "last"),
+    [("aot_eager", dims, dims == 3) for dims in (1, 2, 3)] + [("inductor", 2, True)],
+)
+def test_gradients_with_dynamic_sizes(backend: str, dims: int, last: bool) -> None:
     function = compiled(network, backend=backend, dynamic=True)
     for size in (4, 5, 9):
-        x, *rest = integer_arguments(3, 4, (size, size + 1), batch=size)
+        x, *rest = integer_arguments(3, 4, tuple(range(size, size + dims)), batch=size)
         arguments = (channels_last(x) if last else x, *rest)
-        for a, b in zip(results(function, arguments, stride=2), results(network, arguments, stride=2), strict=True):
+        options = {"stride": 2, "dilation": 2}
+        for a, b in zip(results(function, arguments, **options), results(network, arguments, **options), strict=True):
             assert torch.equal(a, b)
 
 

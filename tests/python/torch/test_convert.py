@@ -102,6 +102,14 @@ class Gated(nn.Conv2d):
         self.gate = nn.Parameter(torch.ones(1))
 
 
+def _changed(**attributes: Any) -> nn.Module:
+    """As code does that alters a convolution after it was made."""
+    conv = nn.Conv2d(4, 4, 3, padding=1)
+    for name, value in attributes.items():
+        setattr(conv, name, value)
+    return conv
+
+
 def _patched() -> nn.Module:
     conv = nn.Conv2d(4, 4, 3, padding=1)
     conv.forward = lambda x: x  # type: ignore[method-assign]
@@ -111,6 +119,25 @@ def _patched() -> nn.Module:
 @pytest.mark.parametrize("padding", [1, "same"])
 def test_ways_to_pad(padding: Any) -> None:
     assert isinstance(convert(nn.Conv2d(2, 2, 3, padding=padding))[0], LeanConv2d)
+
+
+def test_a_convolution_is_what_it_computes() -> None:
+    """Whatever its attributes said when it was made: pruning tools shrink weights, others set numbers for tuples."""
+    x = torch.ones(2, 4, 6, 6)
+    for conv in (
+        _changed(weight=nn.Parameter(integers(2, 4, 3, 3)), bias=None),
+        _changed(kernel_size=3, padding=2, dilation=2, stride=2),
+        _changed(kernel_size=[3, 3], padding=[1, 2], dilation=[1, 2], stride=[2, 1]),
+    ):
+        assert isinstance(conv, nn.Conv2d)
+        with torch.no_grad():
+            conv.weight.copy_(kernel_of(integers(*conv.weight.shape[:2]), integers(min(conv.weight.shape[:2]), 4)))
+            if conv.bias is not None:
+                conv.bias.zero_()
+        model, report = convert(nn.Sequential(conv))
+        assert len(report.replaced) == 1
+        assert "LeanConv2d" in str(report)
+        assert torch.equal(model(x), conv(x))
 
 
 def test_a_subclass_with_the_forward_of_its_base() -> None:
@@ -143,6 +170,12 @@ LEFT = [
         "its weight is computed (parametrised or pruned)",
     ),
     (lambda: nn.Conv2d(4, 4, 3, padding=1, dtype=torch.complex64), "its weight is a Parameter of torch.complex64"),
+    (lambda: _changed(weight=nn.Parameter(torch.ones(4, 4, 5, 5))), "kernel 5x5"),
+    (lambda: nn.Conv2d(4, 4, 3, padding=1).to(torch.float8_e5m2), "its weight is a Parameter of torch.float8_e5m2"),
+    (
+        lambda: _changed(bias=nn.Parameter(torch.ones(4, dtype=torch.float64))),
+        "its weight and bias differ in dtype or device",
+    ),
     (lambda: Standardised(4, 4, 3, padding=1), "Standardised has a forward of its own"),
     (lambda: Circular(4, 4, 3, padding=1), "Circular has a forward of its own"),
     (lambda: Gated(4, 4), "Gated has gate besides weight and bias"),
@@ -389,6 +422,28 @@ def test_a_failing_run_changes_nothing(calibrate: bool) -> None:
     assert list(model.modules()) == modules
     assert all(not module._forward_hooks and not module._forward_pre_hooks for module in modules)
     assert math.prod(model(good).shape) == 27
+
+
+@pytest.mark.parametrize("calibrate", [False, True])
+def test_input_without_a_batch_axis(calibrate: bool) -> None:
+    """What comes of a tensor where a list of them was meant; torch's convolutions take it, and would count channels."""
+    model, x = nn.Sequential(nn.Conv2d(2, 2, 3, padding=1)), torch.ones(4, 2, 3, 3)
+    options: Any = {"init": "calibrate", "batches": x} if calibrate else {"example_inputs": x[0]}
+    with pytest.raises(ValueError, match=r"convert: 0 gives \(2, 3, 3\), without a batch axis"):
+        convert(model, **options)
+    assert isinstance(model[0], nn.Conv2d)
+    assert not model[0]._forward_hooks
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize("where", ["input", "weight"])
+def test_activations_that_are_not_finite(value: float, where: str) -> None:
+    model, x = nn.Sequential(nn.Identity(), nn.Conv2d(2, 2, 3, padding=1)), torch.ones(1, 2, 3, 3)
+    with torch.no_grad():
+        (x if where == "input" else model[1].weight)[0, 1, 1, 1] = value
+    with pytest.raises(ValueError, match="convert: on the batches, the activations at 1 are not finite"):
+        convert(model, init="calibrate", batches=[x])
+    assert isinstance(model[1], nn.Conv2d)
 
 
 def test_failing_half_way_through_the_calibration_changes_nothing() -> None:

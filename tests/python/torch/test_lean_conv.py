@@ -19,7 +19,8 @@ from torch.func import grad, hessian, jacfwd, jacrev, jvp, linearize, vjp, vmap
 
 import leancore
 from helpers import SMALL, geometries, integer_problem
-from leancore.torch import LeanConv2d, lean_conv
+from leancore import _core
+from leancore.torch import LeanConv2d, kernels, lean_conv
 from torch_helpers import (
     DTYPES,
     HALF_DTYPES,
@@ -205,12 +206,12 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return called
 
     for name in ("forward", "backward_data", "backward_weight", "backward"):
-        monkeypatch.setattr(leancore, name, spy(name, getattr(leancore, name)))
+        monkeypatch.setattr(_core, name, spy(name, getattr(_core, name)))
     return seen
 
 
 @pytest.mark.parametrize(
-    ("wanted", "kernels"),
+    ("wanted", "expected"),
     [
         (("x",), ["backward_data"]),
         (("alpha",), ["backward_weight"]),
@@ -220,12 +221,12 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         (("x", "alpha", "c", "bias"), ["backward"]),
     ],
 )
-def test_only_the_wanted_gradients_are_computed(calls: list[str], wanted: tuple[str, ...], kernels: list[str]) -> None:
+def test_only_the_wanted_gradients_are_computed(calls: list[str], wanted: tuple[str, ...], expected: list[str]) -> None:
     arguments = dict(zip(("x", "alpha", "c", "bias"), integer_arguments(3, 4, (5, 4)), strict=True))
     for name in wanted:
         arguments[name].requires_grad_()
     lean_conv(**arguments).sum().backward()  # type: ignore[arg-type]
-    assert calls == ["forward", *kernels]
+    assert calls == ["forward", *expected]
 
 
 @pytest.mark.parametrize("dims", [1, 2, 3, 4])
@@ -244,6 +245,15 @@ def test_all_gradients_come_from_one_call(calls: list[str], dims: int, last: boo
     for a, b in zip(ours, expected, strict=True):
         assert torch.equal(a, b)
         assert a.stride() == b.stride()
+
+
+def test_parameters_reach_the_kernel_as_tensors() -> None:
+    """Of a subclass, an exporter of its own might be meant, so DLPack's C interface, the quick one, is not taken."""
+    for requires_grad in (False, True):
+        parameter = torch.nn.Parameter(integers(3, 4), requires_grad=requires_grad)
+        plain = kernels._plain("alpha", parameter)
+        assert type(plain) is Tensor
+        assert plain.data_ptr() == parameter.data_ptr()
 
 
 def test_x_is_not_kept_for_frozen_weights() -> None:

@@ -12,7 +12,7 @@ import torch.autograd.forward_ad as forward_ad
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd import gradcheck, gradgradcheck
-from torch.func import functional_call, grad, hessian, jvp, vmap
+from torch.func import functional_call, grad, hessian, jacfwd, jacrev, jvp, vmap
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.library import opcheck
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -146,16 +146,19 @@ def test_gradients_of_the_operator_itself(name: str, dims: int) -> None:
 
 
 @pytest.mark.parametrize("dims", [1, 2, 3])
-def test_torch_func_through_the_operator_itself(dims: int) -> None:
+@pytest.mark.parametrize(("stride", "dilation"), [(1, 1), (2, 1), (1, 2), (2, 2)])
+@pytest.mark.parametrize("registered", [False, True])
+def test_torch_func(dims: int, stride: int, dilation: int, registered: bool) -> None:
     """torch.library.register_autograd would fail below grad and give zeros for jvp."""
     x, alpha, c, bias = integer_arguments(2, 3, SPATIAL[dims], batch=1)
-    ones = [1] * dims
 
     def ours(x: Tensor, alpha: Tensor, c: Tensor, bias: Tensor) -> Tensor:
-        return (OPS.forward(x, alpha, c, bias, ones, ones) ** 3).sum()
+        if registered:
+            return (OPS.forward(x, alpha, c, bias, [stride] * dims, [dilation] * dims) ** 3).sum()
+        return (lean_conv(x, alpha, c, bias, stride, dilation) ** 3).sum()
 
     def theirs(x: Tensor, alpha: Tensor, c: Tensor, bias: Tensor) -> Tensor:
-        return (dense_conv(x, alpha, c, bias) ** 3).sum()
+        return (dense_conv(x, alpha, c, bias, stride, dilation) ** 3).sum()
 
     at = (x, alpha, c, bias)
     directions = tuple(integers(*t.shape, seed=9) for t in at)
@@ -163,6 +166,8 @@ def test_torch_func_through_the_operator_itself(dims: int) -> None:
     tangent = jvp(ours, at, directions)[1]
     assert same(tangent, jvp(theirs, at, directions)[1])
     assert tangent != 0
+    for transform in (jacrev, jacfwd):
+        assert same(transform(ours, (0, 1, 2, 3))(*at), grad(theirs, (0, 1, 2, 3))(*at))
     assert same(hessian(ours, (1, 2))(*at), hessian(theirs, (1, 2))(*at))
     with forward_ad.dual_level():
         dual = ours(*map(forward_ad.make_dual, at, directions))

@@ -176,6 +176,8 @@ def test_meta_and_negated_and_empty_tensors() -> None:
         (TypeError, "expected a sequence of offsets, 2 ints", (torch.zeros(1, 1, 2, 2), [(0.5, 1)])),
         (ValueError, "expected at least one offset, of 2 ints", (torch.zeros(1, 1, 2, 2), [])),
         (ValueError, "expected at least one offset, of 2 ints", (torch.zeros(1, 1, 2, 2), [(1,)])),
+        # Backward would ask for the opposite, which no int64 is.
+        (ValueError, "expected ints of 64 bits", (torch.zeros(1, 1, 2, 2), [(0, -(2**63))])),
     ],
 )
 def test_what_does_not_fit_is_refused(kind: type[Exception], text: str, args: tuple[Any, ...]) -> None:

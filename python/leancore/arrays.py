@@ -448,8 +448,8 @@ def _jax() -> _Framework:
             raise RuntimeError(
                 f"{function}: JAX arrays on {x.device}, which this leancore cannot use ({_core.cuda_status()})"
             )
-        from leancore.jax import run
+        from leancore.jax import _run
 
-        return functools.partial(run, function)
+        return functools.partial(_run, function)
 
     return _Framework(empty, empty, check=check, finish=finish, immutable=True, program=program)

@@ -193,7 +193,7 @@ def _called_back(
 # whose results it has memory.
 
 
-def run(
+def _run(
     function: str,
     arrays: dict[str, Any],
     out: Any,
